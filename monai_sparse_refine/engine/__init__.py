@@ -73,7 +73,8 @@ def _load(name: str, device: torch.device | str | None) -> ModuleType:
     kind = torch.device("cpu" if device is None else device).type
     if name == "minkowski" and not module.supports_device(kind):
         raise EngineNotFoundError(
-            f"device is {kind!r}, which the installed MinkowskiEngine was not built for. Use the native engine "
-            '(name "native" or "auto"), or rebuild with: python -m monai_sparse_refine.engine.install --force'
+            f"device is {kind!r}, which the installed MinkowskiEngine was not built for. Use the native "
+            'engine (name "native" or "auto"), or build it anew: '
+            "python -m monai_sparse_refine.engine.install --force"
         )
     return module
