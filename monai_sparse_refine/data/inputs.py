@@ -1,0 +1,263 @@
+"""Check a user's files before any work starts, and say in one line for each what is wrong."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import nibabel as nib
+import nrrd
+import numpy as np
+import torch
+
+from monai_sparse_refine.data.weights import read_weights
+from monai_sparse_refine.errors import InputError
+from monai_sparse_refine.volume import case_name, volume_kind
+
+__all__ = ["VolumeSummary", "check_output_dir", "check_volume", "find_volumes", "preflight"]
+
+SUFFIXES = (".nii", ".nii.gz", ".nrrd")
+# World axes that readers turn into RAS; MONAI leaves any other as it is, which would mirror the skull.
+NRRD_SPACES = ("left-posterior-superior", "LPS", "right-anterior-superior", "RAS")
+
+FilePath = str | os.PathLike[str]
+
+
+class VolumeSummary(NamedTuple):
+    """What a readable volume holds.
+
+    `shape` in voxels and `spacing` in mm are of the three spatial axes; `foreground` counts the voxels of the
+    mask, or of the CT above the threshold.
+    """
+
+    path: Path
+    kind: Literal["mask", "ct"]
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    foreground: int
+
+
+def find_volumes(path: FilePath | Iterable[FilePath]) -> list[Path]:
+    """List the NIfTI and NRRD files (.nii, .nii.gz, .nrrd) that a user points to.
+
+    Args:
+        path: a file, a folder (its own files, sorted by name, hidden ones left out), or several of both.
+
+    Returns:
+        At least one path, none twice.
+
+    Raises:
+        InputError: missing, of another format, or a folder without such files.
+    """
+    given = [path] if isinstance(path, (str, os.PathLike)) else list(path)
+    if not given:
+        raise InputError(f"no input given; expected a file or folder with {_formats()}")
+    found: dict[Path, None] = {}
+    for item in given:
+        place = Path(item).expanduser()
+        if place.is_dir():
+            files = sorted(f for f in place.iterdir() if _is_volume(f) and not f.name.startswith("."))
+            if not files:
+                deeper = next((f for f in place.rglob("*") if _is_volume(f)), None)
+                hint = f"; there are some in {deeper.parent}" if deeper else ""
+                raise InputError(f"{place}: no {_formats()} file in this folder{hint}")
+            found.update(dict.fromkeys(files))
+        elif not place.exists():
+            raise InputError(f"{place}: no such file or folder; check the path")
+        elif not _is_volume(place):
+            raise InputError(
+                f"{place}: not a file of a known format; expected {_formats()}: convert it first"
+            )
+        else:
+            found[place] = None
+    return list(found)
+
+
+def check_volume(path: FilePath, *, hu_threshold: float = 300.0) -> VolumeSummary:
+    """Read a volume to its last byte and check that it can be used.
+
+    Args:
+        path: NIfTI or NRRD file.
+        hu_threshold: HU above which a voxel of a CT is bone.
+
+    Returns:
+        What it holds.
+
+    Raises:
+        InputError: unreadable or truncated, not 3D (trailing axes of one voxel are allowed in NIfTI), NaN or
+            infinity, empty, labels other than 0 and 1, nothing above the threshold, or no usable affine. The
+            message starts with the path.
+    """
+    file = Path(path)
+    volume, affine = _read(file)
+    if volume.ndim < 3 or any(size != 1 for size in volume.shape[3:]):
+        raise InputError(
+            f"{file}: has {volume.ndim} dimensions, shape {tuple(volume.shape)}; expected one 3D volume: "
+            "save a single volume, not a slice, series or colour picture"
+        )
+    volume = volume.reshape(volume.shape[:3])
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    # Axes that lie in one plane, or of no length, span no volume.
+    flat = not np.isfinite(affine).all() or (
+        abs(np.linalg.det(affine[:3, :3])) < 1e-6 * max(1e-30, float(spacing.prod()))
+    )
+    if flat:
+        raise InputError(
+            f"{file}: its affine {np.round(affine[:3, :3], 4).tolist()} does not give three independent "
+            "axes of finite length; export the file again with its orientation"
+        )
+    kind = volume_kind(volume, hu_threshold=hu_threshold, name=f"{file}:")
+    foreground = int(np.count_nonzero(volume if kind == "mask" else volume > hu_threshold))
+    x, y, z = map(int, volume.shape[:3])
+    dx, dy, dz = (float(v) for v in spacing)
+    return VolumeSummary(file, kind, (x, y, z), (dx, dy, dz), foreground)
+
+
+def check_output_dir(path: FilePath) -> Path:
+    """Make the folder where it is missing, and really write a small file in it, which is removed again.
+
+    Raises:
+        InputError: it cannot be made or written to.
+    """
+    folder = Path(path).expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"output folder {folder}: is a file; give a folder")
+    probe = folder / f".{uuid.uuid4().hex[:8]}.writable"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"0")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(
+            f"output folder {folder}: cannot be written to ({reason}); give another folder"
+        ) from error
+    finally:
+        # The folder itself may be what is missing.
+        if folder.is_dir():
+            probe.unlink(missing_ok=True)
+    return folder
+
+
+def preflight(
+    inputs: FilePath | Sequence[FilePath],
+    output_dir: FilePath | None,
+    *,
+    hu_threshold: float = 300.0,
+    weights: FilePath | None = None,
+    device: str | torch.device | None = None,
+) -> list[Path]:
+    """Check everything a run needs before it starts.
+
+    Args:
+        inputs: file, folder or several; see `find_volumes`.
+        output_dir: folder to write to; None where nothing is written.
+        hu_threshold: HU above which a voxel of a CT is bone.
+        weights: weights to read, see `monai_sparse_refine.data.weights.read_weights`; None for none.
+        device: device to run on; None for no check.
+
+    Returns:
+        The input files.
+
+    Raises:
+        InputError: with one line for each problem, of all the files, not only of the first.
+    """
+    problems: list[str] = []
+
+    def attempt(check: Any, *args: Any, **options: Any) -> Any:
+        try:
+            return check(*args, **options)
+        except InputError as error:
+            problems.append(str(error))
+
+    files: list[Path] = attempt(find_volumes, inputs) or []
+    for file in files:
+        attempt(check_volume, file, hu_threshold=hu_threshold)
+    attempt(_check_names, files)
+    if output_dir is not None:
+        attempt(check_output_dir, output_dir)
+        attempt(_check_apart, inputs, output_dir)
+    if weights is not None:
+        attempt(read_weights, weights)
+    if device is not None:
+        attempt(_check_device, device)
+    if problems:
+        raise InputError("\n".join(problems))
+    return files
+
+
+def _is_volume(path: Path) -> bool:
+    return path.name.lower().endswith(SUFFIXES) and path.is_file()
+
+
+def _formats() -> str:
+    return f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+
+
+def _read(file: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Values and RAS-or-alike affine [4, 4] of a file; every way to fail becomes an InputError."""
+    find_volumes(file)
+    try:
+        if file.name.lower().endswith(".nrrd"):
+            volume, header = nrrd.read(str(file))
+            return volume, _nrrd_affine(file, header, volume.ndim)
+        image: Any = nib.load(file)
+        # Stored integers stay integers; a scaled file becomes float, as it will when it is loaded.
+        return np.asanyarray(image.dataobj), np.asarray(image.affine, dtype=float)
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        # A damaged file makes a reader raise anything: EOFError, zlib.error, OSError, ValueError, KeyError
+        # ...
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(
+            f"{file}: cannot be read ({type(error).__name__}: {reason}); the file is damaged, incomplete "
+            "or not what its name says: copy or export it again"
+        ) from error
+
+
+def _nrrd_affine(file: Path, header: dict[str, Any], ndim: int) -> np.ndarray:
+    directions, origin = header.get("space directions"), header.get("space origin")
+    if ndim == 3 and (directions is None or origin is None or np.shape(directions) != (3, 3)):
+        raise InputError(
+            f"{file}: its header has no 'space directions' and 'space origin' for three axes, so no "
+            "orientation; export it again from a program that keeps them"
+        )
+    space = header.get("space", "left-posterior-superior")
+    if space not in NRRD_SPACES:
+        raise InputError(f"{file}: its space is {space!r}; expected left-posterior-superior: export it so")
+    affine = np.eye(4)
+    if ndim == 3:
+        affine[:3, :3] = np.asarray(directions, dtype=float).T
+        affine[:3, 3] = np.asarray(origin, dtype=float)
+    return affine
+
+
+def _check_names(files: Sequence[Path]) -> None:
+    """Two inputs of one name would overwrite each other's results."""
+    first: dict[str, Path] = {}
+    for file in files:
+        other = first.setdefault(case_name(file), file)
+        if other is not file:
+            raise InputError(
+                f"{file}: has the same name as {other}, so the same output files; rename one of them"
+            )
+
+
+def _check_apart(inputs: FilePath | Sequence[FilePath], output_dir: FilePath) -> None:
+    """Results among the inputs would be taken for inputs by the next run."""
+    target = Path(output_dir).expanduser().resolve()
+    for item in [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs:
+        place = Path(item).expanduser()
+        if place.is_dir() and place.resolve() == target:
+            raise InputError(f"output folder {output_dir}: is the input folder; give another one")
+
+
+def _check_device(device: str | torch.device) -> None:
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0][:160]
+        raise InputError(f"device {str(device)!r}: cannot be used ({reason}); 'cpu' always can") from error
