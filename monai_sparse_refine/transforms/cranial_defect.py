@@ -1,0 +1,337 @@
+"""Random cranial defects: cut a hole into a complete skull; what was taken is the implant to find."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.config.type_definitions import NdarrayOrTensor
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, RandomizableTransform
+from monai.utils import TransformBackends, convert_to_dst_type
+from scipy import ndimage
+
+from monai_sparse_refine.errors import InputError
+from monai_sparse_refine.transforms.defect_shapes import DEFECT_KINDS, Defect, draw_defect
+from monai_sparse_refine.transforms.vault import Vault, find_vault
+from monai_sparse_refine.volume import bounding_box, spacing_of
+
+__all__ = [
+    "DEFECT_KINDS",
+    "RandCranialDefect",
+    "RandCranialDefectD",
+    "RandCranialDefectDict",
+    "RandCranialDefectd",
+    "cut_defect",
+]
+
+_VAULT_POINTS = 24_000  # enough to fit a vault to
+_LOOSE_SHARE = 0.3  # a bigger share of the implant's size than this is no loose chip
+
+
+class RandCranialDefect(RandomizableTransform):
+    """Cut a random full-thickness hole into the vault of a complete skull.
+
+    Kinds: `bilateral`, a large hole across the midline; `frontoorbital`, forehead with the upper orbital rim;
+    `parietotemporal`, one side; `random`, a cluster of overlapping balls; `cube`, a window with drill holes in
+    its corners. The hole is drawn in world millimetres: spacing, flips and oblique axes do not change it.
+
+    Args:
+        kinds: kinds to draw from, with equal chance.
+        size_mm: range of the hole's mean radius along the surface (half the side of a cube); None: by kind.
+        prob: how likely a skull gets a defect.
+        spacing: mm, for arrays and tensors without an affine, which are taken to be in RAS orientation.
+        border_roughness_mm: how irregular the border is, as a standard deviation.
+        min_implant_ml: smaller holes are drawn again.
+        max_tries: how often.
+
+    Attributes:
+        kind, size_mm, centre_mm: of the last hole; None where the last skull was left as it was.
+
+    Raises:
+        InputError: on bad arguments.
+    """
+
+    backend = [TransformBackends.NUMPY]  # noqa: RUF012 - the name and form that MONAI asks for
+
+    def __init__(
+        self,
+        kinds: Sequence[str] = DEFECT_KINDS,
+        *,
+        size_mm: tuple[float, float] | None = None,
+        prob: float = 1.0,
+        spacing: float | Sequence[float] | None = None,
+        border_roughness_mm: float = 1.5,
+        min_implant_ml: float = 2.0,
+        max_tries: int = 20,
+    ) -> None:
+        RandomizableTransform.__init__(self, prob)
+        self.kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
+        unknown = [kind for kind in self.kinds if kind not in DEFECT_KINDS]
+        if unknown or not self.kinds:
+            raise InputError(f"kinds is {self.kinds}; expected one or more of {DEFECT_KINDS}")
+        if size_mm is not None and not (len(size_mm) == 2 and 0 < size_mm[0] <= size_mm[1]):
+            raise InputError(f"size_mm is {size_mm}; expected (smallest, largest) in mm, both positive")
+        if border_roughness_mm < 0 or max_tries < 1:
+            raise InputError(
+                f"border_roughness_mm is {border_roughness_mm}, max_tries {max_tries}; expected >= 0 and >= 1"
+            )
+        self.size_range_mm = None if size_mm is None else (float(size_mm[0]), float(size_mm[1]))
+        self.spacing = spacing
+        self.border_roughness_mm = float(border_roughness_mm)
+        self.min_implant_ml = float(min_implant_ml)
+        self.max_tries = int(max_tries)
+        self.kind: str | None = None
+        self.size_mm: float | None = None
+        self.centre_mm: tuple[float, float, float] | None = None
+        self.defect: Defect | None = None
+        self._seed = 0
+
+    def randomize(self, data: Any = None) -> None:
+        """Draw whether there is a defect, and the seed that decides everything about it."""
+        super().randomize(None)
+        self._seed = int(self.R.randint(2**31 - 1))
+
+    def __call__(self, img: NdarrayOrTensor, randomize: bool = True) -> NdarrayOrTensor:
+        """Return the defective skull.
+
+        Args:
+            img: complete binary skull, [1, X, Y, Z].
+            randomize: False repeats the last draw.
+
+        Returns:
+            The same type, dtype, shape and metadata; voxels are only ever removed.
+
+        Raises:
+            InputError: where the input is not one binary volume with bone, has no vault, or no spacing.
+        """
+        if randomize:
+            self.randomize()
+        self.kind = self.size_mm = self.centre_mm = self.defect = None
+        if not self._do_transform:
+            return img
+        volume, affine = _checked(img, self.spacing)
+        removed = self._draw(volume[0], affine)
+        volume = volume.copy()
+        volume[0][removed] = 0
+        return convert_to_dst_type(volume, img)[0]
+
+    def cut(self, img: NdarrayOrTensor) -> NdarrayOrTensor:
+        """Cut the last hole into another mask of the same head, whatever its grid.
+
+        Raises:
+            InputError: as for a call.
+        """
+        if self.defect is None:
+            return img
+        volume, affine = _checked(img, self.spacing)
+        volume = volume.copy()
+        volume[0][cut_defect(volume[0] != 0, affine, self.defect)] = 0
+        return convert_to_dst_type(volume, img)[0]
+
+    def _draw(self, volume: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Draw until a hole is good; returns the index of its voxels."""
+        random = np.random.default_rng(self._seed)
+        mask = volume != 0
+        vault = _vault_of(mask, affine)
+        voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000.0
+        kind = str(random.choice(self.kinds))
+        for _ in range(self.max_tries):
+            defect = draw_defect(
+                kind, vault, random, size_mm=self.size_range_mm, roughness_mm=self.border_roughness_mm
+            )
+            if defect is None:
+                continue
+            removed = cut_defect(mask, affine, defect)
+            if removed[0].size and removed[0].size * voxel_ml >= self.min_implant_ml:
+                self.defect, self.kind, self.size_mm = defect, kind, defect.size_mm
+                x, y, z = (float(v) for v in defect.centre_mm)
+                self.centre_mm = (x, y, z)
+                return removed
+        raise InputError(
+            f"no {kind} defect of {self.min_implant_ml} ml or more in {self.max_tries} tries: the vault is "
+            "incomplete there; leave the kind out, lower min_implant_ml, or leave the case out"
+        )
+
+
+class RandCranialDefectd(RandomizableTransform, MapTransform):
+    """Dictionary version of `RandCranialDefect`: one hole for all the keys.
+
+    Args:
+        keys: complete skulls of one head; the first decides where the vault is.
+        kinds, size_mm, prob, spacing: see `RandCranialDefect`.
+        border_roughness_mm, min_implant_ml, max_tries: see `RandCranialDefect`.
+        implant_key: where to write what was removed from the first key.
+        kind_key: where to write the kind, "none" without a defect.
+        allow_missing_keys: whether a missing key is passed over.
+    """
+
+    backend = RandCranialDefect.backend
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        kinds: Sequence[str] = DEFECT_KINDS,
+        *,
+        size_mm: tuple[float, float] | None = None,
+        prob: float = 1.0,
+        spacing: float | Sequence[float] | None = None,
+        border_roughness_mm: float = 1.5,
+        min_implant_ml: float = 2.0,
+        max_tries: int = 20,
+        implant_key: str | None = None,
+        kind_key: str | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        MapTransform.__init__(self, keys, allow_missing_keys)
+        RandomizableTransform.__init__(self, prob)
+        self.implant_key = implant_key
+        self.kind_key = kind_key
+        self.converter = RandCranialDefect(
+            kinds,
+            size_mm=size_mm,
+            prob=1.0,
+            spacing=spacing,
+            border_roughness_mm=border_roughness_mm,
+            min_implant_ml=min_implant_ml,
+            max_tries=max_tries,
+        )
+
+    def set_random_state(
+        self, seed: int | None = None, state: np.random.RandomState | None = None
+    ) -> RandCranialDefectd:
+        """Seed the draws."""
+        super().set_random_state(seed, state)
+        self.converter.set_random_state(state=self.R)
+        return self
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the dictionary with the defective skulls."""
+        result = dict(data)
+        self.randomize(None)
+        first = True
+        for key in self.key_iterator(result):
+            complete = result[key]
+            if first:
+                defective = self.converter(complete) if self._do_transform else complete
+                if self.implant_key is not None:
+                    result[self.implant_key] = _difference(complete, defective)
+                first = False
+            else:
+                defective = self.converter.cut(complete) if self._do_transform else complete
+            result[key] = defective
+        if self.kind_key is not None:
+            result[self.kind_key] = self.converter.kind if self._do_transform else "none"
+        return result
+
+
+def cut_defect(mask: np.ndarray, affine: np.ndarray, defect: Defect) -> tuple[np.ndarray, ...]:
+    """Voxels of a skull that a defect takes: one piece, with the chips that would be left loose.
+
+    Args:
+        mask: bool [X, Y, Z].
+        affine: voxel to world mm, RAS (4, 4).
+
+    Returns:
+        Index arrays of the removed voxels, as from `np.nonzero`.
+    """
+    box = _box_around(defect.centre_mm, defect.reach_mm, affine, mask.shape)
+    part = mask[box]
+    index = np.stack(np.nonzero(part), axis=1)
+    start = np.array([s.start for s in box])
+    inside = defect.contains((index + start) @ affine[:3, :3].T + affine[:3, 3])
+    removed = np.zeros_like(part)
+    removed[tuple(index[inside].T)] = True
+    removed = _one_piece(removed)
+    removed |= _loose_chips(part & ~removed, removed)
+    return tuple(i + s for i, s in zip(np.nonzero(removed), start, strict=True))
+
+
+def _difference(complete: NdarrayOrTensor, defective: NdarrayOrTensor) -> NdarrayOrTensor:
+    """What the complete skull has and the defective one has not, in the complete one's type and dtype."""
+    before, after = (
+        v.detach().cpu().numpy() if isinstance(v, torch.Tensor) else v for v in (complete, defective)
+    )
+    return convert_to_dst_type(np.where(after != 0, np.zeros_like(before), before), complete)[0]
+
+
+def _checked(img: NdarrayOrTensor, spacing: float | Sequence[float] | None) -> tuple[np.ndarray, np.ndarray]:
+    """The volume as an array [1, X, Y, Z] and its affine in float64."""
+    volume = img.detach().cpu().numpy() if isinstance(img, torch.Tensor) else np.asarray(img)
+    if volume.ndim != 4 or volume.shape[0] != 1:
+        raise InputError(f"img has shape {tuple(volume.shape)}; expected one binary skull [1, X, Y, Z]")
+    foreground = volume != 0
+    if not foreground.any():
+        raise InputError("img has no foreground; expected a complete binary skull")
+    if volume.dtype != bool and not (volume[foreground] == 1).all():
+        values = np.unique(volume[foreground])[:5].tolist()
+        raise InputError(
+            f"img has the values {values} beside 0; expected a binary skull of 0 and 1: threshold it first"
+        )
+    if isinstance(img, MetaTensor) and spacing is None:
+        return volume, img.affine.detach().cpu().numpy().astype(float)
+    return volume, np.diag([*spacing_of(img, spacing=spacing), 1.0])
+
+
+def _vault_of(mask: np.ndarray, affine: np.ndarray) -> Vault:
+    """Fit the vault to an even selection of the mask's voxels."""
+    box = bounding_box(mask)
+    assert box is not None  # checked by the caller
+    flat = np.flatnonzero(mask[box])
+    # Drawn, not every n-th voxel: strides would line up with the rows of the volume.
+    if flat.size > _VAULT_POINTS:
+        flat = flat[np.random.default_rng(0).integers(0, flat.size, _VAULT_POINTS)]
+    index = np.stack(np.unravel_index(flat, mask[box].shape), axis=1) + [s.start for s in box]
+    return find_vault(index @ affine[:3, :3].T + affine[:3, 3])
+
+
+def _box_around(
+    centre_mm: np.ndarray, reach_mm: float, affine: np.ndarray, shape: tuple[int, ...]
+) -> tuple[slice, slice, slice]:
+    """Slices of the voxel box that holds a ball in world mm."""
+    inverse = np.linalg.inv(affine)
+    middle = inverse[:3, :3] @ centre_mm + inverse[:3, 3]
+    half = reach_mm * np.linalg.norm(inverse[:3, :3], axis=1)
+    low = np.clip(np.floor(middle - half), 0, np.array(shape)).astype(int)
+    high = np.clip(np.ceil(middle + half) + 1, 0, np.array(shape)).astype(int)
+    x, y, z = (slice(int(a), int(max(a, b))) for a, b in zip(low, high, strict=True))
+    return x, y, z
+
+
+def _one_piece(removed: np.ndarray) -> np.ndarray:
+    """The largest connected piece: specks beside it stay in the skull."""
+    labels, count = ndimage.label(removed, structure=np.ones((3, 3, 3)))
+    if count < 2:
+        return removed
+    return labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
+
+
+def _loose_chips(rest: np.ndarray, removed: np.ndarray) -> np.ndarray:
+    """Small pieces of bone that touch the hole and nothing else: they go with the implant."""
+    chips = np.zeros_like(rest)
+    labels, count = ndimage.label(rest, structure=np.ones((3, 3, 3)))
+    if count < 2 or not removed.any():
+        return chips
+    sizes = np.bincount(labels.ravel())
+    attached = np.zeros(count + 1, dtype=bool)
+    attached[0] = True
+    attached[1 + int(np.argmax(sizes[1:]))] = True
+    for axis in range(3):
+        for end in (0, -1):
+            attached[np.unique(np.take(labels, end, axis=axis))] = True
+    limit = _LOOSE_SHARE * np.count_nonzero(removed)
+    grown = np.pad(removed, 1)
+    for label, where in enumerate(ndimage.find_objects(labels), start=1):
+        if where is None or attached[label] or sizes[label] > limit:
+            continue
+        chip = np.pad(labels[where] == label, 1)
+        near = grown[tuple(slice(s.start, s.stop + 2) for s in where)]
+        if (ndimage.binary_dilation(chip, structure=np.ones((3, 3, 3))) & near).any():
+            chips[where] |= labels[where] == label
+    return chips
+
+
+RandCranialDefectD = RandCranialDefectDict = RandCranialDefectd

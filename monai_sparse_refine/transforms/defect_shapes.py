@@ -1,0 +1,210 @@
+"""Shapes of cranial defects: where on the vault a hole lies, and which points it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from monai_sparse_refine.data.phantom_shapes import Waves
+from monai_sparse_refine.transforms.vault import RIM_DEG, Vault
+
+__all__ = ["DEFECT_KINDS", "DEFECT_SIZES_MM", "Defect", "draw_defect"]
+
+DEFECT_KINDS = ("bilateral", "frontoorbital", "parietotemporal", "random", "cube")
+
+# Mean radius of the hole along the surface; half the side of the cube.
+DEFECT_SIZES_MM = {
+    "bilateral": (42.0, 60.0),
+    "frontoorbital": (27.0, 42.0),
+    "parietotemporal": (34.0, 54.0),
+    "random": (26.0, 48.0),
+    "cube": (22.0, 42.0),
+}
+
+_WALL_SHARE = 0.74  # bone nearer to the centre than this share of the vault's radius is not vault
+_RIM_MM = 9.0  # how far below the brow a frontoorbital defect goes
+
+Outline = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Defect:
+    """A hole that was drawn, in the frame of one vault.
+
+    Attributes:
+        kind: one of `DEFECT_KINDS`.
+        size_mm: mean radius along the surface (half the side for a cube).
+        centre_mm: its middle on the outer surface, in world mm (3,).
+        reach_mm: no point of the hole is farther from its middle.
+    """
+
+    kind: str
+    size_mm: float
+    centre_mm: np.ndarray
+    reach_mm: float
+    vault: Vault
+    outline: Outline
+    border: Waves
+    roughness_mm: float
+
+    def contains(self, world: np.ndarray) -> np.ndarray:
+        """Which points in world mm are cut away (N, 3) -> (N,) bool."""
+        local = self.vault.local(world)
+        noise = self.roughness_mm * self.border(local[:, 0], local[:, 1], local[:, 2])
+        inside = self.outline(local) + noise < 0.0
+        below = _RIM_MM if self.kind == "frontoorbital" else -4.0
+        inside &= self.vault.above_base(local) + noise > -below
+        inside &= np.linalg.norm(local, axis=1) > _WALL_SHARE * self.vault.model_radius(local)
+        return inside
+
+
+def draw_defect(
+    kind: str,
+    vault: Vault,
+    random: np.random.Generator,
+    *,
+    size_mm: tuple[float, float] | None = None,
+    roughness_mm: float = 1.5,
+) -> Defect | None:
+    """Draw one defect.
+
+    Args:
+        kind: one of `DEFECT_KINDS`.
+        size_mm: range of the mean radius; None: the range of the kind.
+        roughness_mm: standard deviation of the irregular border.
+
+    Returns:
+        The defect, or None where there is no bone at the place that was drawn.
+    """
+    size = float(random.uniform(*(size_mm or DEFECT_SIZES_MM[kind])))
+    direction = _draw_direction(kind, size / vault.radius_mm, random)
+    border = Waves.draw(random, wavelength_mm=(14.0, 45.0), count=10)
+    outline_seed = int(random.integers(2**31))
+    radius = vault.outer_radius(direction)
+    if radius is None:
+        return None
+    edge = 0.3 * roughness_mm if kind == "cube" else roughness_mm  # a window is sawn straight
+    outline, reach = _OUTLINES.get(kind, _patch)(
+        direction * radius, size, kind, np.random.default_rng(outline_seed)
+    )
+    return Defect(
+        kind=kind,
+        size_mm=size,
+        centre_mm=vault.world(direction[None] * radius)[0],
+        # The vault is longer than wide, so an arc can span more than its length where the outline was drawn.
+        reach_mm=1.2 * reach + 4.0 * roughness_mm + 12.0,
+        vault=vault,
+        outline=outline,
+        border=border,
+        roughness_mm=edge,
+    )
+
+
+def _draw_direction(kind: str, extent: float, random: np.random.Generator) -> np.ndarray:
+    """Unit vector from the centre to the middle of a hole whose radius is `extent` as an angle in rad."""
+    side = random.choice((-1.0, 1.0))
+    if kind == "bilateral":
+        # Along the midline from the forehead over the vertex to the back.
+        along = np.deg2rad(random.uniform(52.0, 118.0))
+        off = np.deg2rad(random.normal(0.0, 4.0))
+        return np.array([np.sin(off), np.cos(off) * np.cos(along), np.cos(off) * np.sin(along)])
+    if kind == "frontoorbital":
+        azimuth = side * np.deg2rad(random.uniform(10.0, 30.0))
+        elevation = np.deg2rad(RIM_DEG) + 0.72 * extent + np.deg2rad(random.uniform(-4.0, 4.0))
+    elif kind == "parietotemporal":
+        azimuth = side * np.deg2rad(random.uniform(70.0, 118.0))
+        elevation = np.deg2rad(random.uniform(14.0, 42.0))
+    else:
+        azimuth = side * np.deg2rad(random.uniform(0.0, 180.0))
+        lowest = 0.45 * extent + np.deg2rad(4.0)
+        elevation = np.arcsin(random.uniform(np.sin(lowest), 1.0))
+    return np.array(
+        [np.cos(elevation) * np.sin(azimuth), np.cos(elevation) * np.cos(azimuth), np.sin(elevation)]
+    )
+
+
+def _tangents(normal: np.ndarray, turn: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Two unit vectors across a unit normal, sideways and upward, turned by an angle."""
+    # At the vertex and along the midline, sideways is the head's x axis; on the temples it is level.
+    sideways = (
+        np.cross((0.0, 0.0, 1.0), normal) if abs(normal[0]) > 0.9 else (1.0, 0.0, 0.0) - normal[0] * normal
+    )
+    sideways /= np.linalg.norm(sideways)
+    upward = np.cross(normal, sideways)
+    return (
+        np.cos(turn) * sideways + np.sin(turn) * upward,
+        np.cos(turn) * upward - np.sin(turn) * sideways,
+    )
+
+
+def _patch(centre: np.ndarray, size: float, kind: str, random: np.random.Generator) -> tuple[Outline, float]:
+    """A rounded patch, cut towards the centre of the head so that its edge is square to the bone."""
+    radius = float(np.linalg.norm(centre))
+    normal = centre / radius
+    stretch = random.uniform(1.05, 1.3) if kind == "bilateral" else random.uniform(0.85, 1.25)
+    turn = 0.0 if kind == "bilateral" else random.uniform(-0.5, 0.5)
+    sideways, upward = _tangents(normal, turn)
+    half = (size * stretch, size / stretch)
+    power = random.uniform(2.0, 3.5)
+    # A few lobes make the outline differ from case to case.
+    lobes = [(k, random.normal(0.0, 0.09 / k), random.uniform(0.0, 2.0 * np.pi)) for k in (2, 3, 4, 5)]
+
+    def outline(local: np.ndarray) -> np.ndarray:
+        length = np.maximum(np.linalg.norm(local, axis=1), 1e-6)
+        arc = radius * np.arccos(np.clip(local @ normal / length, -1.0, 1.0))
+        angle = np.arctan2(local @ upward, local @ sideways)
+        edge = (np.abs(np.cos(angle) / half[0]) ** power + np.abs(np.sin(angle) / half[1]) ** power) ** (
+            -1.0 / power
+        )
+        for k, strength, phase in lobes:
+            edge = edge * (1.0 + strength * np.cos(k * angle + phase))
+        return arc - edge
+
+    return outline, 1.35 * max(half) * 2.0 ** (0.5 - 1.0 / power)
+
+
+def _cluster(
+    centre: np.ndarray, size: float, kind: str, random: np.random.Generator
+) -> tuple[Outline, float]:
+    """Overlapping balls around a place on the surface."""
+    radius = float(np.linalg.norm(centre))
+    normal = centre / radius
+    sideways, upward = _tangents(normal)
+    count = int(random.integers(4, 9))
+    angles = random.uniform(0.0, 2.0 * np.pi, size=count)
+    arcs = size * 0.75 * np.sqrt(random.uniform(0.0, 1.0, size=count))
+    arcs[0] = 0.0
+    radii = size * random.uniform(0.42, 0.68, size=count)
+    tilt = arcs / radius
+    across = np.cos(angles)[:, None] * sideways + np.sin(angles)[:, None] * upward
+    centres = radius * (np.cos(tilt)[:, None] * normal + np.sin(tilt)[:, None] * across)
+
+    def outline(local: np.ndarray) -> np.ndarray:
+        result = np.full(len(local), np.inf)
+        for ball, r in zip(centres, radii, strict=True):
+            result = np.minimum(result, np.linalg.norm(local - ball, axis=1) - r)
+        return result
+
+    return outline, 1.5 * size
+
+
+def _cube(centre: np.ndarray, size: float, kind: str, random: np.random.Generator) -> tuple[Outline, float]:
+    """A straight-sided window with a drill hole at each corner, turned about the surface normal."""
+    normal = centre / np.linalg.norm(centre)
+    sideways, upward = _tangents(normal, random.uniform(0.0, np.pi))
+    stretch = random.uniform(0.85, 1.18)
+    half = (size * stretch, size / stretch)
+    drill = random.uniform(5.0, 0.36 * size)
+
+    def outline(local: np.ndarray) -> np.ndarray:
+        a, b = np.abs(local @ sideways), np.abs(local @ upward)
+        window = np.maximum(a - half[0], b - half[1])
+        window = np.minimum(window, np.hypot(a - half[0], b - half[1]) - drill)
+        return np.where(local @ normal > 0.0, window, np.inf)
+
+    return outline, 1.75 * max(half) + drill
+
+
+_OUTLINES = {"random": _cluster, "cube": _cube}
