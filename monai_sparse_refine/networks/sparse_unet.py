@@ -1,0 +1,198 @@
+"""The sparse generative U-net: an encoder on the input's voxels, a decoder that grows and prunes voxels."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from monai_sparse_refine.engine import get_engine
+from monai_sparse_refine.networks.occupancy import occupied, within_bounds
+
+CHANNEL_PRESETS: dict[str, tuple[int, ...]] = {
+    "ch1": (8, 8, 16, 16, 32, 32, 64),  # 434,686 parameters
+    "ch2": (22, 32, 32, 128, 156, 256, 388),  # 18,137,178 parameters
+}
+
+
+class LevelPrediction(NamedTuple):
+    """The voxels generated at one decoder level.
+
+    ``stride`` in voxels; ``coordinates`` (N, 1 + D) int32 rows [batch, x, y, ...]; ``logits`` (N,);
+    ``target`` (N,) bool where a target was given, else None.
+    """
+
+    stride: int
+    coordinates: Tensor
+    logits: Tensor
+    target: Tensor | None
+
+
+class SparseGenerativeUNet(nn.Module):
+    """Generate the voxels of a refined mask from the voxels of a defective one.
+
+    The reference network of Li et al., Sci. Rep. 13:20229 (2023): convolution k3, then per level
+    [convolution k2 s2, convolution k3] down and [generative transpose s2, convolution k3] up, each with batch
+    norm and ReLU; the encoder's features are added over the union of voxels, a 1x1x1 head scores every voxel and
+    those with logit <= 0 are pruned. In training the target's voxels stay too, except at stride 1.
+
+    Args:
+        in_channels: features per input voxel.
+        channels: preset name ("ch1", "ch2") or the channels per level, finest first; one more than the levels.
+        dimension: number of spatial dimensions, 1 to 4.
+        deepest_kernel: kernel of the deepest generative transpose (4 in the reference, 2 elsewhere).
+        head_bias: initial bias of the heads. A negative prior keeps an untrained network from exploding.
+        max_voxels: most voxels that any level may generate; above it the most probable parents stay, with a
+            warning. The deepest level generates at most ``deepest_kernel ** dimension`` per input cell.
+        engine: "auto", "minkowski" or "native" (see :func:`monai_sparse_refine.engine.get_engine`).
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int = 1,
+        channels: str | Sequence[int] = "ch1",
+        dimension: int = 3,
+        deepest_kernel: int = 4,
+        head_bias: float = -3.0,
+        max_voxels: int = 8_000_000,
+        engine: str = "auto",
+    ) -> None:
+        super().__init__()
+        widths = resolve_channels(channels)
+        if max_voxels < 1:
+            raise ValueError(f"max_voxels must be at least 1, got {max_voxels}.")
+        self.dimension = dimension
+        self.channels = widths
+        self.levels = len(widths) - 1
+        self.max_voxels = max_voxels
+        me = get_engine(engine)
+        self.engine_name = me.__name__.rsplit(".", 1)[-1]  # what "auto" meant when the layers were made
+        options = {"dimension": dimension}
+
+        self.stem = _block(me, me.MinkowskiConvolution(in_channels, widths[0], kernel_size=3, **options))
+        self.encoder = nn.ModuleList()
+        self.decoder = nn.ModuleList()
+        self.heads = nn.ModuleList()
+        for level in range(self.levels):
+            fine, coarse = widths[level], widths[level + 1]
+            self.encoder.append(
+                nn.Sequential(
+                    _block(me, me.MinkowskiConvolution(fine, coarse, kernel_size=2, stride=2, **options)),
+                    _block(me, me.MinkowskiConvolution(coarse, coarse, kernel_size=3, **options)),
+                )
+            )
+        for level in reversed(range(self.levels)):  # deepest first
+            fine, coarse = widths[level], widths[level + 1]
+            kernel = deepest_kernel if level == self.levels - 1 else 2
+            grow = me.MinkowskiGenerativeConvolutionTranspose(
+                coarse, fine, kernel_size=kernel, stride=2, **options
+            )
+            head = me.MinkowskiConvolution(fine, 1, kernel_size=1, bias=True, **options)
+            nn.init.constant_(head.bias, head_bias)
+            self.decoder.append(
+                nn.ModuleDict(
+                    {
+                        "grow": grow,
+                        "grow_norm": _norm(me, fine),
+                        "refine": _block(
+                            me, me.MinkowskiConvolution(fine, fine, kernel_size=3, **options)
+                        ),
+                    }
+                )
+            )
+            self.heads.append(head)
+
+    def forward(
+        self, x: Any, *, bounds: Sequence[int] | None = None, target: Tensor | None = None
+    ) -> list[LevelPrediction]:
+        """Run the network.
+
+        Args:
+            x: the engine's SparseTensor at tensor stride 1.
+            bounds: spatial shape of the volume in voxels; generated voxels outside [0, bounds) are removed.
+            target: (M, 1 + D) coordinates of the true mask. Given, every level carries its target, and target
+                voxels are kept on the way down whatever their logit (training).
+
+        Returns:
+            One prediction per generated level, coarsest first; the refined mask is the voxels of the last one
+            (stride 1) with logit > 0. Levels after one that kept nothing are empty.
+        """
+        me = get_engine(self.engine_name)
+        prune, union = me.MinkowskiPruning(), me.MinkowskiUnion()
+        skips = [self.stem(x)]
+        for stage in self.encoder:
+            skips.append(stage(skips[-1]))
+        x = skips.pop()
+
+        predictions: list[LevelPrediction] = []
+        for stage, head, level in zip(self.decoder, self.heads, reversed(range(self.levels)), strict=True):
+            stride = 2**level
+            x = stage["grow"](x)
+            if bounds is not None:
+                inside = within_bounds(x.C, bounds)
+                if not bool(inside.all()):
+                    x = prune(x, inside)
+            x = union(stage["refine"](stage["grow_norm"](x)), skips.pop())
+            logits = head(x).F.squeeze(1)  # (N,)
+            coordinates = x.C
+            truth = None if target is None else occupied(coordinates, target, stride=stride)
+            predictions.append(LevelPrediction(stride, coordinates, logits, truth))
+            if level == 0:
+                break
+            keep = self._keep(logits.detach(), truth)
+            if not bool(keep.any()):
+                predictions.extend(_empty_levels(level, coordinates, logits, target is not None))
+                break
+            x = prune(x, keep)
+        return predictions
+
+    def _keep(self, logits: Tensor, truth: Tensor | None) -> Tensor:
+        """Voxels that go on to the next level: probable or true ones, within the budget."""
+        keep = logits > 0
+        if truth is not None:
+            keep = keep | truth
+        budget = max(1, self.max_voxels // 2**self.dimension)
+        kept = int(keep.sum())
+        if kept <= budget:
+            return keep
+        warnings.warn(
+            f"max_voxels={self.max_voxels} reached: {kept * 2**self.dimension} voxels would be generated, only the "
+            f"children of the {budget} most probable are. Raise max_voxels, or check that the weights fit the input.",
+            stacklevel=3,
+        )
+        score = logits.masked_fill(~keep, float("-inf"))
+        if truth is not None:
+            score = score.masked_fill(truth, float("inf"))  # the true voxels are the last to go
+        chosen = torch.zeros_like(keep)
+        chosen[score.topk(budget).indices] = True
+        return chosen
+
+
+def resolve_channels(channels: str | Sequence[int]) -> tuple[int, ...]:
+    """Channels per level, finest first, from a preset name or an explicit list."""
+    if isinstance(channels, str):
+        if channels not in CHANNEL_PRESETS:
+            raise ValueError(f"channels={channels!r} is not a preset; choose from {sorted(CHANNEL_PRESETS)}.")
+        return CHANNEL_PRESETS[channels]
+    widths = tuple(int(width) for width in channels)
+    if len(widths) < 2 or min(widths) < 1:
+        raise ValueError(f"channels needs at least two positive numbers (one level), got {widths}.")
+    return widths
+
+
+def _norm(me: Any, channels: int) -> nn.Sequential:
+    return nn.Sequential(me.MinkowskiBatchNorm(channels), me.MinkowskiReLU(inplace=True))
+
+
+def _block(me: Any, convolution: nn.Module) -> nn.Sequential:
+    return nn.Sequential(convolution, *_norm(me, convolution.out_channels))
+
+
+def _empty_levels(level: int, coordinates: Tensor, logits: Tensor, with_target: bool) -> list[LevelPrediction]:
+    """Predictions without voxels for the strides below 2 ** level; the slices keep dtype, device and graph."""
+    truth = torch.zeros(0, dtype=torch.bool, device=logits.device) if with_target else None
+    return [LevelPrediction(2**fine, coordinates[:0], logits[:0], truth) for fine in reversed(range(level))]

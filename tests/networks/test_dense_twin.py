@@ -1,0 +1,38 @@
+import pytest
+import torch
+
+from monai_sparse_refine.losses import LevelwiseGenerativeLoss
+from monai_sparse_refine.networks import DenseTwin, MaskRefiner
+
+
+@pytest.mark.parametrize("channels", ["ch1", (4, 6, 8)])
+@pytest.mark.parametrize("in_channels", [1, 2])
+def test_same_number_of_parameters_as_the_sparse_network(channels, in_channels):
+    twin = DenseTwin(in_channels=in_channels, channels=channels)
+    sparse = MaskRefiner(in_channels=in_channels, channels=channels, engine="native")
+    assert sum(p.numel() for p in twin.parameters()) == sum(p.numel() for p in sparse.parameters())
+
+
+def test_learns_to_close_the_hole(shell, holed):
+    torch.manual_seed(0)
+    twin = DenseTwin(channels=(4, 6, 8))
+    optimizer = torch.optim.Adam(twin.parameters(), lr=2e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        LevelwiseGenerativeLoss()(twin(holed, target=shell)).backward()
+        optimizer.step()
+    refined = twin.eval()(holed) > 0
+    assert refined.shape == shell.shape  # padded inside, cropped again
+    both = refined & (shell > 0)
+    assert float(2 * both.sum() / (refined.sum() + shell.sum())) > 0.9
+
+
+def test_levels_carry_the_pooled_target(shell):
+    levels = DenseTwin(channels=(4, 6, 8))(shell, target=shell).levels
+    assert [level.stride for level in levels] == [2, 1]
+    assert int(levels[-1].target.sum()) == int(shell.sum())
+
+
+def test_wrong_options_are_named():
+    with pytest.raises(ValueError, match="deepest_kernel"):
+        DenseTwin(deepest_kernel=3)

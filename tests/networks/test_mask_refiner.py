@@ -1,0 +1,79 @@
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from monai_sparse_refine.losses import LevelwiseGenerativeLoss
+from monai_sparse_refine.networks import BACKGROUND_LOGIT, MaskRefiner, SparsePrediction
+
+SMALL = (4, 6, 8)
+
+
+def test_dense_in_dense_out(engine_name, holed):
+    network = MaskRefiner(channels=SMALL, engine=engine_name).eval()
+    logits = network(holed)
+    assert logits.shape == holed.shape and logits.dtype == torch.float32
+    assert float(logits[0, 0, 0, 0, 0]) == BACKGROUND_LOGIT
+    assert bool((logits[holed > 0] != BACKGROUND_LOGIT).all())  # every input voxel was considered
+
+
+def test_empty_masks_stay_empty(engine_name, holed):
+    network = MaskRefiner(channels=SMALL, engine=engine_name).eval()
+    assert bool((network(torch.zeros_like(holed)) == BACKGROUND_LOGIT).all())
+    both = network(torch.cat([torch.zeros_like(holed), holed]))
+    assert bool((both[0] == BACKGROUND_LOGIT).all())
+    assert torch.equal(both[1:] > BACKGROUND_LOGIT, network(holed) > BACKGROUND_LOGIT)
+
+
+def test_training_on_one_shell_closes_its_hole(engine_name, shell, holed):
+    torch.manual_seed(0)
+    network = MaskRefiner(channels=SMALL, engine=engine_name)
+    optimizer = torch.optim.Adam(network.parameters(), lr=2e-2, amsgrad=True)
+    loss_function = LevelwiseGenerativeLoss()
+    for _ in range(60):
+        optimizer.zero_grad()
+        prediction = network(holed, target=shell)
+        assert isinstance(prediction, SparsePrediction)
+        loss = loss_function(prediction)
+        loss.backward()
+        optimizer.step()
+    network.eval()
+    refined = network(holed) > 0
+    hole = (shell > 0) & (holed == 0)
+    assert bool(hole.any())
+    assert float((refined & hole).sum() / hole.sum()) > 0.9
+    assert float((refined & (shell == 0)).sum() / shell.sum()) < 0.1
+
+
+def test_an_empty_batch_has_loss_zero_and_gradients(holed):
+    network = MaskRefiner(channels=SMALL, engine="native")
+    loss = LevelwiseGenerativeLoss()(network(torch.zeros_like(holed), target=torch.zeros_like(holed)))
+    loss.backward()
+    assert float(loss) == 0
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_second_channel_activates_voxels_and_is_a_feature(holed, shell):
+    network = MaskRefiner(in_channels=2, channels=SMALL, engine="native").eval()
+    alone = network(torch.cat([holed, torch.zeros_like(holed)], dim=1))
+    both = network(torch.cat([holed, shell], dim=1))
+    hole = (shell > 0) & (holed == 0)
+    assert bool((both[hole] != BACKGROUND_LOGIT).all())
+    assert not torch.equal(alone, both)
+
+
+def test_meta_tensors_and_rand_input_are_accepted():
+    network = MaskRefiner(channels=SMALL, engine="native").eval()
+    assert network(MetaTensor(torch.rand(1, 1, 16, 16, 16))).shape == (1, 1, 16, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("x", "target", "message"),
+    [
+        (torch.zeros(1, 8, 8, 8), None, "expects"),
+        (torch.zeros(1, 2, 8, 8, 8), None, "expects"),
+        (torch.zeros(1, 1, 8, 8, 8), torch.zeros(1, 1, 8, 8, 9), "target"),
+    ],
+)
+def test_wrong_shapes_are_named(x, target, message):
+    with pytest.raises(ValueError, match=message):
+        MaskRefiner(channels=SMALL, engine="native")(x, target)
