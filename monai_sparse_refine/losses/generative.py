@@ -1,0 +1,83 @@
+"""Level-wise loss of a generative network: every generated voxel of every level is right or wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from monai_sparse_refine.networks.mask_refiner import SparsePrediction
+from monai_sparse_refine.networks.sparse_unet import LevelPrediction
+
+
+class LevelwiseGenerativeLoss(nn.Module):
+    """Mean binary cross-entropy with logits over the generated voxels of each level, summed over the levels.
+
+    The loss of Li et al., Sci. Rep. 13:20229 (2023), with options.
+
+    Args:
+        normalize: divide by the sum of the level weights, so that the number of levels does not set the scale.
+        level_weights: one weight per level, coarsest first; 1 each by default.
+        dice_weight: weight of a soft Dice term on the finest level (0: none).
+    """
+
+    def __init__(
+        self,
+        *,
+        normalize: bool = False,
+        level_weights: Sequence[float] | None = None,
+        dice_weight: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.normalize = normalize
+        self.level_weights = None if level_weights is None else tuple(level_weights)
+        self.dice_weight = dice_weight
+
+    def forward(self, prediction: SparsePrediction, target: Tensor | None = None) -> Tensor:
+        """The scalar loss; ``target`` is unused (the prediction carries it) and is there for MONAI's trainers.
+
+        Raises:
+            TypeError: if ``prediction`` is dense, which means that the network was not given its target.
+            ValueError: if the number of level weights is not that of the levels.
+        """
+        losses = self.per_level(prediction)
+        weights = self.level_weights or (1.0,) * len(losses)
+        if len(weights) != len(losses):
+            raise ValueError(f"level_weights has {len(weights)} values for {len(losses)} levels.")
+        total = torch.stack([weight * loss for weight, loss in zip(weights, losses, strict=True)]).sum()
+        if self.normalize:
+            total = total / sum(weights)
+        if self.dice_weight:
+            total = total + self.dice_weight * soft_dice_loss(prediction.levels[-1])
+        return total
+
+    @staticmethod
+    def per_level(prediction: SparsePrediction) -> list[Tensor]:
+        """Mean cross-entropy of each level, coarsest first; 0 for a level without voxels."""
+        if not isinstance(prediction, SparsePrediction):
+            raise TypeError(
+                "LevelwiseGenerativeLoss needs the network's SparsePrediction: pass the target to the network, "
+                'e.g. with prepare_batch=monai.engines.PrepareBatchExtraInput(extra_keys={"target": "label"}).'
+            )
+        return [_level_loss(level) for level in prediction.iter_levels()]
+
+
+def soft_dice_loss(level: LevelPrediction, *, smooth: float = 1.0) -> Tensor:
+    """1 - soft Dice over the generated voxels of one level (Milletari et al., 3DV 2016, unsquared)."""
+    probability, truth = level.logits.sigmoid(), _truth(level)
+    overlap = (probability * truth).sum()
+    return 1 - (2 * overlap + smooth) / (probability.sum() + truth.sum() + smooth)
+
+
+def _level_loss(level: LevelPrediction) -> Tensor:
+    if len(level.logits) == 0:
+        return level.logits.sum()  # 0, still part of the graph
+    return F.binary_cross_entropy_with_logits(level.logits, _truth(level))
+
+
+def _truth(level: LevelPrediction) -> Tensor:
+    if level.target is None:
+        raise ValueError("This prediction carries no target: call the network with its target in training.")
+    return level.target.to(level.logits.dtype)

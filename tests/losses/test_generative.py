@@ -1,0 +1,54 @@
+import math
+
+import pytest
+import torch
+
+from monai_sparse_refine.losses import LevelwiseGenerativeLoss, soft_dice_loss
+from monai_sparse_refine.networks import LevelPrediction, SparsePrediction
+
+
+def _level(stride: int, logits: list[float], truth: list[bool]) -> LevelPrediction:
+    coordinates = torch.arange(4 * len(logits)).reshape(-1, 4).int()
+    return LevelPrediction(stride, coordinates, torch.tensor(logits, requires_grad=True), torch.tensor(truth))
+
+
+@pytest.fixture
+def prediction() -> SparsePrediction:
+    return SparsePrediction([_level(2, [0.0, 0.0], [True, False]), _level(1, [2.0], [True])])
+
+
+def test_sum_over_levels_of_the_mean_cross_entropy(prediction):
+    expected = math.log(2) + math.log(1 + math.exp(-2))
+    assert LevelwiseGenerativeLoss()(prediction).item() == pytest.approx(expected)
+
+
+def test_normalised_and_weighted(prediction):
+    a, b = math.log(2), math.log(1 + math.exp(-2))
+    assert float(LevelwiseGenerativeLoss(normalize=True)(prediction)) == pytest.approx((a + b) / 2)
+    weighted = LevelwiseGenerativeLoss(normalize=True, level_weights=(1, 3))
+    assert float(weighted(prediction)) == pytest.approx((a + 3 * b) / 4)
+
+
+def test_dice_term_of_the_finest_level(prediction):
+    level = prediction.levels[-1]
+    p = 1 / (1 + math.exp(-2))
+    assert float(soft_dice_loss(level)) == pytest.approx(1 - (2 * p + 1) / (p + 1 + 1))
+    plain, with_dice = LevelwiseGenerativeLoss(), LevelwiseGenerativeLoss(dice_weight=0.5)
+    assert float(with_dice(prediction) - plain(prediction)) == pytest.approx(0.5 * float(soft_dice_loss(level)), rel=1e-4)
+
+
+def test_levels_without_voxels_cost_nothing():
+    empty = SparsePrediction([_level(2, [1.0], [True]), _level(1, [], [])])
+    loss = LevelwiseGenerativeLoss()(empty)
+    loss.backward()
+    assert float(loss) == pytest.approx(math.log(1 + math.exp(-1)))
+
+
+def test_errors_say_what_to_do(prediction):
+    with pytest.raises(TypeError, match="PrepareBatchExtraInput"):
+        LevelwiseGenerativeLoss()(torch.zeros(1, 1, 2, 2, 2))
+    with pytest.raises(ValueError, match="level_weights"):
+        LevelwiseGenerativeLoss(level_weights=(1.0,))(prediction)
+    blind = SparsePrediction([level._replace(target=None) for level in prediction.levels])
+    with pytest.raises(ValueError, match="target"):
+        LevelwiseGenerativeLoss()(blind)
