@@ -1,0 +1,158 @@
+"""Random smooth deformation of masks: one affine and one elastic field, one interpolation."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.data.utils import affine_to_spacing
+from monai.transforms import MapTransform, Randomizable, RandomizableTransform
+from monai.utils import TransformBackends, convert_to_dst_type
+from torch import Tensor
+
+
+class RandWarpMask(RandomizableTransform):
+    """Deform a 3D mask at random: anisotropic scale, rotation, mirror flip and a smooth elastic field.
+
+    All parts are composed into one sampling field, so the mask is interpolated once (thin bone does not survive
+    several interpolations). The output lies on the input's grid; what leaves it is cut off, as by a scanner's field of view.
+
+    Args:
+        prob: probability of deforming at all.
+        scale: largest relative change of size per axis (0.1: 0.9 to 1.1).
+        rotation: largest rotation about each axis, in degrees.
+        elastic_mm: largest displacement of the control points, in mm.
+        control_mm: spacing of the control points, in mm; the field between them is interpolated.
+        flip_prob: probability of mirroring the first axis (left and right in RAS).
+        threshold: a voxel of the result is foreground from this interpolated value on.
+    """
+
+    backend = [TransformBackends.TORCH]
+
+    def __init__(
+        self,
+        *,
+        prob: float = 1.0,
+        scale: float = 0.12,
+        rotation: float = 12.0,
+        elastic_mm: float = 6.0,
+        control_mm: float = 40.0,
+        flip_prob: float = 0.5,
+        threshold: float = 0.45,
+    ) -> None:
+        RandomizableTransform.__init__(self, prob)
+        self.scale = scale
+        self.rotation = rotation
+        self.elastic_mm = elastic_mm
+        self.control_mm = control_mm
+        self.flip_prob = flip_prob
+        self.threshold = threshold
+        self.linear = np.eye(3)
+        self.seed = 0
+
+    def randomize(self, data: Any = None) -> None:
+        """Draw the linear part and the seed of the elastic field."""
+        super().randomize(None)
+        if not self._do_transform:
+            return
+        factors = 1 + self.R.uniform(-self.scale, self.scale, 3)
+        if self.R.uniform() < self.flip_prob:
+            factors[0] = -factors[0]
+        angles = np.deg2rad(self.R.uniform(-self.rotation, self.rotation, 3))
+        self.linear = _rotation(angles) @ np.diag(factors)
+        self.seed = int(self.R.randint(2**31))
+
+    def __call__(self, mask: Tensor, randomize: bool = True) -> Tensor:
+        """Deform a [C, X, Y, Z] mask; a MetaTensor's affine gives the spacing (else 1 mm)."""
+        if randomize:
+            self.randomize()
+        if not self._do_transform:
+            return mask
+        affine = mask.affine if isinstance(mask, MetaTensor) else torch.eye(4)
+        spacing = torch.as_tensor(affine_to_spacing(affine, r=3)).float()
+        plain = mask.as_tensor() if isinstance(mask, MetaTensor) else torch.as_tensor(mask)
+        field = self._field(plain.shape[1:], spacing)  # (1, X, Y, Z, 3) mm from the centre, in the source
+        half = torch.tensor([float(n) for n in plain.shape[1:]]) * spacing / 2
+        grid = (field / half).flip(-1)  # grid_sample wants the last axis first
+        warped = F.grid_sample(plain[None].float(), grid, mode="bilinear", align_corners=False)[0]
+        return convert_to_dst_type((warped >= self.threshold).to(plain.dtype), mask)[0]
+
+    def _field(self, shape: torch.Size, spacing: Tensor) -> Tensor:
+        inverse = torch.as_tensor(np.linalg.inv(self.linear)).float()
+        axes = [(torch.arange(n) + 0.5 - n / 2) * mm for n, mm in zip(shape, spacing.tolist(), strict=True)]
+        field = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1) @ inverse.T  # (X, Y, Z, 3)
+        if self.elastic_mm > 0:
+            controls = [
+                max(4, round(n * mm / self.control_mm) + 1) for n, mm in zip(shape, spacing.tolist(), strict=True)
+            ]
+            draw = np.random.RandomState(self.seed).uniform(-1, 1, (1, 3, *controls)) * self.elastic_mm
+            smooth = F.avg_pool3d(torch.as_tensor(draw).float(), 2, stride=1)  # takes the corners off the field
+            shift = F.interpolate(smooth, size=tuple(shape), mode="trilinear", align_corners=True)
+            field = field + shift[0].movedim(0, -1)
+        return field[None]
+
+
+class RandWarpMaskd(MapTransform, RandomizableTransform):
+    """Dictionary version of :class:`RandWarpMask`: the same deformation for every key."""
+
+    backend = RandWarpMask.backend
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        prob: float = 1.0,
+        scale: float = 0.12,
+        rotation: float = 12.0,
+        elastic_mm: float = 6.0,
+        control_mm: float = 40.0,
+        flip_prob: float = 0.5,
+        threshold: float = 0.45,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        MapTransform.__init__(self, keys, allow_missing_keys)
+        RandomizableTransform.__init__(self, 1.0)
+        self.warp = RandWarpMask(
+            prob=prob,
+            scale=scale,
+            rotation=rotation,
+            elastic_mm=elastic_mm,
+            control_mm=control_mm,
+            flip_prob=flip_prob,
+            threshold=threshold,
+        )
+
+    def set_random_state(
+        self, seed: int | None = None, state: np.random.RandomState | None = None
+    ) -> Randomizable:
+        self.warp.set_random_state(seed, state)
+        super().set_random_state(seed, state)
+        return self
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        out = dict(data)
+        self.warp.randomize()
+        for key in self.key_iterator(out):
+            out[key] = self.warp(out[key], randomize=False)
+        return out
+
+
+def _rotation(angles: np.ndarray) -> np.ndarray:
+    """Rotation matrix about the three axes in turn (radians)."""
+    matrix = np.eye(3)
+    for axis, angle in enumerate(angles):
+        cosine, sine = np.cos(angle), np.sin(angle)
+        turn = np.eye(3)
+        a, b = [i for i in range(3) if i != axis]
+        turn[a, a] = turn[b, b] = cosine
+        turn[a, b], turn[b, a] = -sine, sine
+        matrix = turn @ matrix
+    return matrix
+
+
+RandWarpMaskD = RandWarpMaskDict = RandWarpMaskd

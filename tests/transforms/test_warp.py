@@ -1,0 +1,56 @@
+import numpy as np
+import torch
+from monai.data import MetaTensor
+
+from monai_sparse_refine.transforms.warp import RandWarpMask, RandWarpMaskd
+
+
+def _ball(spacing=(2.0, 2.0, 2.0)) -> MetaTensor:
+    axes = [(torch.arange(40) - 19.5) * mm for mm in spacing]
+    x, y, z = torch.meshgrid(*axes, indexing="ij")
+    ball = ((x**2 + y**2 + z**2).sqrt() < 24).to(torch.uint8)[None]
+    return MetaTensor(ball, affine=torch.diag(torch.tensor([*spacing, 1.0])))
+
+
+def test_same_seed_same_warp_other_seed_another():
+    ball = _ball()
+    first, again, other = (RandWarpMask().set_random_state(seed)(ball) for seed in (1, 1, 2))
+    assert torch.equal(first.as_tensor(), again.as_tensor())
+    assert not torch.equal(first.as_tensor(), other.as_tensor())
+    assert first.dtype == torch.uint8 and set(first.unique().tolist()) == {0, 1}
+
+
+def test_volume_changes_no_more_than_the_scales_allow():
+    ball = _ball()
+    for seed in range(5):
+        warped = RandWarpMask(scale=0.1, elastic_mm=0.0, threshold=0.5).set_random_state(seed)(ball)
+        assert 0.9**3 * 0.97 < float(warped.sum() / ball.sum()) < 1.1**3 * 1.03
+
+
+def test_nothing_drawn_leaves_the_mask():
+    still = RandWarpMask(scale=0, rotation=0, elastic_mm=0, flip_prob=0, threshold=0.5).set_random_state(0)
+    assert torch.equal(still(_ball()).as_tensor(), _ball().as_tensor())
+    never = RandWarpMask(prob=0.0).set_random_state(0)
+    assert torch.equal(never(_ball()).as_tensor(), _ball().as_tensor())
+
+
+def test_flip_is_left_right():
+    mask = torch.zeros(1, 8, 8, 8)
+    mask[0, 1, 3, 5] = 1
+    flip = RandWarpMask(scale=0, rotation=0, elastic_mm=0, flip_prob=1).set_random_state(0)
+    assert torch.equal(flip(mask), mask.flip(1))
+
+
+def test_rotation_is_in_millimetres_on_anisotropic_voxels():
+    # A ball stays a ball under rotation, whatever the voxel's shape.
+    ball = _ball((1.5, 1.5, 3.0))
+    turned = RandWarpMask(scale=0, rotation=45, elastic_mm=0, flip_prob=0, threshold=0.5).set_random_state(3)(ball)
+    both = (turned.as_tensor() & ball.as_tensor()).sum()
+    assert float(2 * both / (turned.sum() + ball.sum())) > 0.97
+
+
+def test_dictionary_version_warps_all_keys_alike():
+    data = RandWarpMaskd(["a", "b"]).set_random_state(5)({"a": _ball(), "b": _ball()})
+    assert torch.equal(data["a"].as_tensor(), data["b"].as_tensor())
+    assert not torch.equal(data["a"].as_tensor(), _ball().as_tensor())
+    np.testing.assert_allclose(data["a"].affine, _ball().affine)
