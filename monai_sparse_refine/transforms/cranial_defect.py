@@ -36,8 +36,8 @@ class RandCranialDefect(RandomizableTransform):
     """Cut a random full-thickness hole into the vault of a complete skull.
 
     Kinds: `bilateral`, a large hole across the midline; `frontoorbital`, forehead with the upper orbital rim;
-    `parietotemporal`, one side; `random`, a cluster of overlapping balls; `cube`, a window with drill holes in
-    its corners. The hole is drawn in world millimetres: spacing, flips and oblique axes do not change it.
+    `parietotemporal`, one side; `random`, a cluster of overlapping balls; `cube`, a window with drilled
+    corners. The hole is drawn in world millimetres: spacing, flips and oblique axes do not change it.
 
     Args:
         kinds: kinds to draw from, with equal chance.
@@ -46,7 +46,8 @@ class RandCranialDefect(RandomizableTransform):
         spacing: mm, for arrays and tensors without an affine, which are taken to be in RAS orientation.
         border_roughness_mm: how irregular the border is, as a standard deviation.
         min_implant_ml: smaller holes are drawn again.
-        max_tries: how often.
+        max_tries: how often, for every kind.
+        allow_intact: return a skull uncut where no hole can be cut (a cropped scan), instead of an error.
 
     Attributes:
         kind, size_mm, centre_mm: of the last hole; None where the last skull was left as it was.
@@ -67,6 +68,7 @@ class RandCranialDefect(RandomizableTransform):
         border_roughness_mm: float = 1.5,
         min_implant_ml: float = 2.0,
         max_tries: int = 20,
+        allow_intact: bool = False,
     ) -> None:
         RandomizableTransform.__init__(self, prob)
         self.kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
@@ -84,6 +86,7 @@ class RandCranialDefect(RandomizableTransform):
         self.border_roughness_mm = float(border_roughness_mm)
         self.min_implant_ml = float(min_implant_ml)
         self.max_tries = int(max_tries)
+        self.allow_intact = allow_intact
         self.kind: str | None = None
         self.size_mm: float | None = None
         self.centre_mm: tuple[float, float, float] | None = None
@@ -114,7 +117,12 @@ class RandCranialDefect(RandomizableTransform):
         if not self._do_transform:
             return img
         volume, affine = _checked(img, self.spacing)
-        removed = self._draw(volume[0], affine)
+        try:
+            removed = self._draw(volume[0], affine)
+        except InputError:
+            if self.allow_intact:
+                return img
+            raise
         volume = volume.copy()
         volume[0][removed] = 0
         return convert_to_dst_type(volume, img)[0]
@@ -138,22 +146,23 @@ class RandCranialDefect(RandomizableTransform):
         mask = volume != 0
         vault = _vault_of(mask, affine)
         voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000.0
-        kind = str(random.choice(self.kinds))
-        for _ in range(self.max_tries):
-            defect = draw_defect(
-                kind, vault, random, size_mm=self.size_range_mm, roughness_mm=self.border_roughness_mm
-            )
-            if defect is None:
-                continue
-            removed = cut_defect(mask, affine, defect)
-            if removed[0].size and removed[0].size * voxel_ml >= self.min_implant_ml:
-                self.defect, self.kind, self.size_mm = defect, kind, defect.size_mm
-                x, y, z = (float(v) for v in defect.centre_mm)
-                self.centre_mm = (x, y, z)
-                return removed
+        # A cropped scan may have no room for one kind: then the next one is tried.
+        for kind in random.permutation(np.asarray(self.kinds)).tolist():
+            for _ in range(self.max_tries):
+                defect = draw_defect(
+                    kind, vault, random, size_mm=self.size_range_mm, roughness_mm=self.border_roughness_mm
+                )
+                if defect is None:
+                    continue
+                removed = cut_defect(mask, affine, defect)
+                if removed[0].size and removed[0].size * voxel_ml >= self.min_implant_ml:
+                    self.defect, self.kind, self.size_mm = defect, kind, defect.size_mm
+                    x, y, z = (float(v) for v in defect.centre_mm)
+                    self.centre_mm = (x, y, z)
+                    return removed
         raise InputError(
-            f"no {kind} defect of {self.min_implant_ml} ml or more in {self.max_tries} tries: the vault is "
-            "incomplete there; leave the kind out, lower min_implant_ml, or leave the case out"
+            f"no defect of kinds {self.kinds} of {self.min_implant_ml} ml or more in {self.max_tries} tries each: the "
+            "vault is incomplete there; allow more kinds, lower min_implant_ml, or leave the case out"
         )
 
 
@@ -163,7 +172,7 @@ class RandCranialDefectd(RandomizableTransform, MapTransform):
     Args:
         keys: complete skulls of one head; the first decides where the vault is.
         kinds, size_mm, prob, spacing: see `RandCranialDefect`.
-        border_roughness_mm, min_implant_ml, max_tries: see `RandCranialDefect`.
+        border_roughness_mm, min_implant_ml, max_tries, allow_intact: see `RandCranialDefect`.
         implant_key: where to write what was removed from the first key.
         kind_key: where to write the kind, "none" without a defect.
         allow_missing_keys: whether a missing key is passed over.
@@ -182,6 +191,7 @@ class RandCranialDefectd(RandomizableTransform, MapTransform):
         border_roughness_mm: float = 1.5,
         min_implant_ml: float = 2.0,
         max_tries: int = 20,
+        allow_intact: bool = False,
         implant_key: str | None = None,
         kind_key: str | None = None,
         allow_missing_keys: bool = False,
@@ -198,6 +208,7 @@ class RandCranialDefectd(RandomizableTransform, MapTransform):
             border_roughness_mm=border_roughness_mm,
             min_implant_ml=min_implant_ml,
             max_tries=max_tries,
+            allow_intact=allow_intact,
         )
 
     def set_random_state(
