@@ -1,7 +1,29 @@
-"""Data to train and test on: procedural skull phantoms."""
+"""Data to train and test on: procedural skull phantoms, data lists, and checks of a user's files."""
 
 from __future__ import annotations
 
-from monai_sparse_refine.data.phantom import skull_phantom
+from monai_sparse_refine.data.inputs import check_output_dir, check_volume, find_volumes, preflight
+from monai_sparse_refine.data.phantom_volume import skull_phantom
+from monai_sparse_refine.data.skull_cases import (
+    complete_skulls,
+    completion_cases,
+    defect_cases,
+    phantom_cases,
+    read_split,
+)
+from monai_sparse_refine.data.weights import load_weights, read_weights
 
-__all__ = ["skull_phantom"]
+__all__ = [
+    "check_output_dir",
+    "check_volume",
+    "complete_skulls",
+    "completion_cases",
+    "defect_cases",
+    "find_volumes",
+    "load_weights",
+    "phantom_cases",
+    "preflight",
+    "read_split",
+    "read_weights",
+    "skull_phantom",
+]

@@ -66,6 +66,7 @@ def _floor_of_the_cavity() -> Array:
     # Thin orbital roofs and middle fossa, thick clivus and petrous bone, thin cerebellar fossae.
     thickness = 2.6 + 1.6 * (1 - edge) + 9.0 * clivus * (1 - clivus) * 4 * medial * 0.7
     thickness = thickness + 2.0 * bell(s, 8) * (1 - edge) - 0.4 * wing
+    thickness = thickness + 9.0 * bell(y - ridge_line + 5, 9) * smooth_step(s, 14, 26)
     return np.stack([height, 1.0 / np.sqrt(1.0 + slope * slope), thickness]).astype(np.float32)
 
 
@@ -87,30 +88,34 @@ class Cranium:
     roundness: float  # exponent of the cross sections: 2 is an ellipse
     bulges_mm: tuple[float, float, float, float]  # forehead, occiput, parietal eminences, vertex
     thickness_mm: float  # of the vault on average
+    inion_mm: float  # height of the protuberance of the occiput
     porosity: float  # how much of the diploe is below the bone threshold, 0 to about 0.4
     sinus_mm: tuple[float, float, float]  # half width, half height and depth of the frontal sinus
     sinus_shift_mm: float
     diploe: Waves
     patches: Waves  # slow variation of thickness and porosity
+    relief: Waves  # roughness of the base and, much less, of the vault
 
     @classmethod
     def draw(cls, random: np.random.Generator) -> Cranium:
         """Draw the shape of one brain case."""
         return cls(
-            narrowing=random.uniform(0.10, 0.20),
-            roundness=random.uniform(2.15, 2.5),
+            narrowing=random.uniform(0.14, 0.24),
+            roundness=random.uniform(2.0, 2.3),
             bulges_mm=(
                 random.uniform(-1.0, 3.0),
                 random.uniform(-1.0, 5.0),
                 random.uniform(0.0, 3.5),
                 random.uniform(-2.0, 2.5),
             ),
-            thickness_mm=random.uniform(5.3, 7.2),
-            porosity=random.uniform(0.0, 0.35),
+            thickness_mm=random.uniform(4.4, 7.2),
+            inion_mm=random.uniform(0.5, 4.5),
+            porosity=max(0.0, random.uniform(-0.08, 0.26)),
             sinus_mm=(random.uniform(10.0, 24.0), random.uniform(7.0, 16.0), random.uniform(4.0, 9.0)),
             sinus_shift_mm=random.uniform(-4.0, 4.0),
             diploe=Waves.draw(random, wavelength_mm=(5.0, 12.0), count=14),
             patches=Waves.draw(random, wavelength_mm=(35.0, 90.0), count=6),
+            relief=Waves.draw(random, wavelength_mm=(9.0, 26.0), count=8),
         )
 
     def _radius(self, x: Array, y: Array, z: Array) -> Array:
@@ -126,6 +131,7 @@ class Cranium:
         radius = radius + (
             front * _bump(x, y, z, (0, 0.85, 0.5), 30) + back * _bump(x, y, z, (0, -1, -0.12), 28)
         )
+        radius = radius + 5.5 * _bump(x, y, z, (0, -0.8, -0.6), 24)
         side = np.abs(x)
         radius = radius + sides * _bump(side, y, z, (0.75, -0.35, 0.55), 26)
         radius = radius + 1.5 * _bump(side, y, z, (0.5, 0.8, 0.35), 22)
@@ -152,25 +158,28 @@ class Cranium:
         floor, cosine, base_thickness = left * (1 - fi) + right * fi
         below = (floor - z) * cosine
 
-        outside = smooth_max(above, below, 6.0)
+        relief = self.relief(x, y, z)
         vault = np.clip(0.5 + (above - below) / 14.0, 0.0, 1.0)
+        outside = smooth_max(above, below, 6.0) + 0.5 * (1.0 - vault) * relief
         us = np.abs(ux)
-        thickness = self.thickness_mm + 0.5 * self.patches(x, y, z)
+        thickness = self.thickness_mm + 0.7 * self.patches(x, y, z)
         thickness = (
             thickness + 1.6 * _bump(ux, uy, uz, (0, 1, 0.25), 32) + 1.3 * _bump(ux, uy, uz, (0, -1, -0.2), 30)
         )
         thickness = thickness + 1.2 * _bump(us, uy, uz, (0.55, -0.4, 0.75), 28)
-        thickness = thickness - 2.6 * _bump(us, uy, uz, (1, 0.25, -0.25), 28)
-        thickness = np.maximum(thickness, 3.6)
+        thickness = thickness - 2.6 * _bump(us, uy, uz, (1, 0.2, -0.2), 32)
+        thickness = np.maximum(thickness, 3.4)
         # Outer reliefs: brow ridges, the protuberance of the occiput and the line of the neck muscles.
         thickness = thickness + 3.5 * _bump(us, uy, uz, (0.22, 1, -0.06), 10)
-        thickness = thickness + 5.0 * _bump(ux, uy, uz, (0, -1, -0.42), 7)
+        thickness = thickness + self.inion_mm * _bump(ux, uy, uz, (0, -1, -0.42), 7)
         thickness = thickness + 1.5 * bell(z + 33, 6) * smooth_step(-y, 45, 75)
-        thickness = base_thickness + vault * (thickness - base_thickness)
+        # The sinus lies in the thick bone over the nose.
+        thickness = thickness + 0.7 * self.sinus_mm[2] * _bump(us, uy, uz, (0.1, 1, 0.03), 13)
+        thickness = base_thickness + vault * (thickness - base_thickness) + (1.0 - 0.8 * vault) * relief
         return CraniumField(outside, np.maximum(-outside, outside - thickness), thickness, vault)
 
-    def frontal_sinus(self, x: Array, y: Array, z: Array) -> Array:
-        """Signed distance to the frontal sinus: two unequal chambers in front of the inner table."""
+    def frontal_sinus(self, x: Array, y: Array, z: Array, field: CraniumField, wall_mm: float) -> Array:
+        """Signed distance to the frontal sinus: two unequal chambers, kept between the tables."""
         width, height, depth = self.sinus_mm
         shift = self.sinus_shift_mm
         right = ellipsoid(
@@ -179,7 +188,8 @@ class Cranium:
         left = ellipsoid(
             x, y, z, (-0.5 * width + shift, 79.0, -4 + 0.45 * height), (0.55 * width, 7 + depth, height)
         )
-        return np.minimum(right, left)
+        between = np.maximum(1.8 - field.outside, field.outside - field.thickness + max(2.0, wall_mm))
+        return np.maximum(np.minimum(right, left), between)
 
     def pores(self, x: Array, y: Array, z: Array, field: CraniumField, table_mm: float) -> Array:
         """Where the spongy bone between the two tables is too thin for the bone threshold (N,) bool."""

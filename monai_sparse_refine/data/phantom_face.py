@@ -42,30 +42,34 @@ class Face:
         """
         side = np.abs(x)
         wall = max(self.wall_mm, wall_mm)
-        orbit = capsule(side, y, z * 1.07, (13, 40, -21.5), (33, 92, -27), (3.0, 22.0))
-        rim = 87.0 - 0.0145 * np.square(np.maximum(side - 12, 0)) + 0.10 * np.minimum(z + 24, 0)
+        orbit = capsule(side, y, z * 1.07, (13, 40, -21.5), (32.5, 90, -26), (3.0, 21.5))
+        rim = 83.5 - 0.0125 * np.square(np.maximum(side - 12, 0)) + 0.10 * np.minimum(z + 24, 0)
         lateral = np.clip((side - 30) * 0.12, 0.0, 2.2)  # the side wall of the orbit is stout
         bone = np.maximum(orbit - wall - lateral, y - rim)
-        bone = np.minimum(bone, np.hypot(orbit - 1.5, y - rim + 3.0) - 3.6)
+        bone = np.minimum(bone, np.hypot(orbit - 1.5, y - rim + 3.0) - 2.9)
 
-        zygoma = ellipsoid(side, y, z, (47, 64, -45), (9, 8, 11))
-        bone = smooth_min(bone, zygoma, 6.0)
-        process = capsule(side, y, z, (51, 64, -40), (51, 66, -14), (4.0, 4.0))
-        bone = smooth_min(bone, process, 4.0)
+        zygoma = capsule(side, y, z, (36, 70, -47), (52, 58, -45), (8.5, 7.0), flatten=1.25)
+        bone = smooth_min(bone, zygoma, 7.0)
+        process = capsule(side, y, z, (50, 60, -42), (44.5, 66, -9), (4.5, 4.5), flatten=1.2)
+        bone = smooth_min(bone, process, 6.0)
 
         # The upper jaw: rounded in front, narrower below, hollow on both sides.
         taper = 1.0 + 0.011 * (z + 42)
         across = np.sqrt(np.square(side / 40) + np.square((y - 40) / 43))
         jaw = (across / taper - 1.0) * 38.0
         jaw = smooth_max(smooth_max(jaw, np.abs(z + 57) - 18, 5.0), 36 - y, 4.0)
-        sinus = ellipsoid(side, y, z, (25, 60, -54), tuple(self.sinus_size * r for r in (12.5, 17.0, 14.0)))
+        sinus = ellipsoid(side, y, z, (25, 60, -54), [self.sinus_size * r for r in (14.0, 18.0, 14.5)])
+        sinus = np.maximum(sinus, jaw + wall + 0.6)
         bone = smooth_min(bone, jaw, 3.0)
 
         nose_half = 3.5 + 0.17 * np.clip(-18 - z, 0, 48)
         nose = smooth_max(smooth_max(side - nose_half, np.abs(z + 42) - 24, 5.0), 22 - y, 3.0)
-        ridge = 90.0 - 0.55 * (z + 14) - 1.15 * side  # the nasal bones, like a tent
-        tent = np.maximum(np.abs(y - ridge) * 0.62 - 1.4, np.maximum(side - 9, np.abs(z + 25) - 14))
-        process = capsule(side, y, z, (8, 86, -14), (14, 79, -56), (3.5, 3.2))
+        ridge = 86.5 - 0.42 * (z + 12) - 0.95 * side  # the nasal bones, like a tent
+        lower = (
+            np.maximum(-36 - 2.2 * np.maximum(side - 7, 0), -60) - z
+        )  # the pear-shaped opening begins here
+        tent = np.maximum(np.abs(y - ridge) * 0.68 - 1.3, np.maximum(np.maximum(side - 15, lower), z + 8))
+        process = capsule(side, y, z, (9, 81, -10), (15, 75, -58), (3.2, 3.2))
         bone = smooth_min(bone, process, 3.0)
 
         air = np.minimum(np.maximum(orbit, 38 - y), sinus)

@@ -59,24 +59,27 @@ class Head:
         x, y, z = (x + dx) / self.scale[0], (y + dy) / self.scale[1], (z + dz) / self.scale[2]
         wall = _THIN_WALL * voxel_mm
         brain_case = self.cranium.field(x, y, z)
-        bone = brain_case.shell
+        # A wall that is no thinner than a voxel cannot be stepped over.
+        closed = 1.25 * voxel_mm
+        bone = np.minimum(brain_case.shell, np.maximum(-brain_case.outside, brain_case.outside - closed))
 
         base = np.flatnonzero((z < -20) & (y < 75))
         if base.size:
             at = x[base], y[base], z[base]
-            bone[base] = smooth_min(bone[base], self.face.underside(*at, wall), 2.0)
+            bone[base] = smooth_min(bone[base], self.face.underside(*at, wall), 4.0)
         front = np.flatnonzero((y > 15) & (z < 40))
         if front.size:
             at = x[front], y[front], z[front]
+            part = type(brain_case)(*(values[front] for values in brain_case))
             facial, air = self.face.front(*at, wall)
-            merged = smooth_min(bone[front], facial, 2.0)
+            merged = smooth_min(bone[front], facial, 4.0)
             merged = np.maximum(merged, -air)
-            bone[front] = np.maximum(merged, -self.cranium.frontal_sinus(*at))
+            bone[front] = np.maximum(merged, -self.cranium.frontal_sinus(*at, part, closed))
         mouth = np.flatnonzero((z < -40) & (y > -15))
         if mouth.size:
             bone[mouth] = np.minimum(bone[mouth], self.face.mouth(x[mouth], y[mouth], z[mouth]))
         # The inner table closes the frontal sinus to the back; nothing grows into the cavity.
-        inner = np.maximum(-brain_case.outside, brain_case.outside - max(1.6, wall))
+        inner = np.maximum(-brain_case.outside, brain_case.outside - max(1.6, closed))
         bone = np.maximum(np.minimum(bone, inner), -brain_case.outside)
         low = np.flatnonzero(z < -10)
         if low.size:
@@ -84,6 +87,6 @@ class Head:
         if pores:
             shell = np.flatnonzero((bone < 0) & (brain_case.shell < 0))
             part = type(brain_case)(*(values[shell] for values in brain_case))
-            hollow = self.cranium.pores(x[shell], y[shell], z[shell], part, max(_TABLE_MM, voxel_mm))
+            hollow = self.cranium.pores(x[shell], y[shell], z[shell], part, max(_TABLE_MM, closed))
             bone[shell[hollow]] = 0.1
         return bone
