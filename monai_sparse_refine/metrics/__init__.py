@@ -1,0 +1,35 @@
+"""Overlap and distance of completions and implants: functions, and Ignite metrics that know the spacing."""
+
+from __future__ import annotations
+
+from monai_sparse_refine.metrics.case_csv import CaseCsvHandler
+from monai_sparse_refine.metrics.functional import (
+    border_dice,
+    border_gap,
+    dice,
+    hd95,
+    reconstruction_error,
+    volume_ml,
+)
+from monai_sparse_refine.metrics.handlers import (
+    BorderDice,
+    CaseMetric,
+    ImplantDice,
+    ReconstructionError,
+    SurfaceDistance95,
+)
+
+__all__ = [
+    "BorderDice",
+    "CaseCsvHandler",
+    "CaseMetric",
+    "ImplantDice",
+    "ReconstructionError",
+    "SurfaceDistance95",
+    "border_dice",
+    "border_gap",
+    "dice",
+    "hd95",
+    "reconstruction_error",
+    "volume_ml",
+]
