@@ -184,12 +184,27 @@ def resolve_channels(channels: str | Sequence[int]) -> tuple[int, ...]:
     return widths
 
 
-def _norm(me: Any, channels: int) -> nn.Sequential:
-    return nn.Sequential(me.MinkowskiBatchNorm(channels), me.MinkowskiReLU(inplace=True))
+class _Block(nn.Sequential):
+    """A chain of layers whose batch norm also trains on a single voxel (a small volume has one at the bottom).
+
+    One voxel has no variance: its level is then normalised with the running statistics, as at inference.
+    """
+
+    def forward(self, x: Any) -> Any:
+        for layer in self:
+            alone = layer.training and len(x.F) < 2 and hasattr(layer, "bn")
+            x = layer.train(False)(x) if alone else layer(x)
+            if alone:
+                layer.train(True)
+        return x
 
 
-def _block(me: Any, convolution: nn.Module) -> nn.Sequential:
-    return nn.Sequential(convolution, *_norm(me, convolution.out_channels))
+def _norm(me: Any, channels: int) -> _Block:
+    return _Block(me.MinkowskiBatchNorm(channels), me.MinkowskiReLU(inplace=True))
+
+
+def _block(me: Any, convolution: nn.Module) -> _Block:
+    return _Block(convolution, *_norm(me, convolution.out_channels))
 
 
 def _empty_levels(level: int, coordinates: Tensor, logits: Tensor, with_target: bool) -> list[LevelPrediction]:

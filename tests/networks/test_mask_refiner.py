@@ -9,7 +9,7 @@ SMALL = (4, 6, 8)
 
 
 def test_dense_in_dense_out(engine_name, holed):
-    network = MaskRefiner(channels=SMALL, engine=engine_name).eval()
+    network = MaskRefiner(channels=SMALL, head_bias=1.0, engine=engine_name).eval()
     logits = network(holed)
     assert logits.shape == holed.shape and logits.dtype == torch.float32
     assert float(logits[0, 0, 0, 0, 0]) == BACKGROUND_LOGIT
@@ -17,7 +17,7 @@ def test_dense_in_dense_out(engine_name, holed):
 
 
 def test_empty_masks_stay_empty(engine_name, holed):
-    network = MaskRefiner(channels=SMALL, engine=engine_name).eval()
+    network = MaskRefiner(channels=SMALL, head_bias=1.0, engine=engine_name).eval()
     assert bool((network(torch.zeros_like(holed)) == BACKGROUND_LOGIT).all())
     both = network(torch.cat([torch.zeros_like(holed), holed]))
     assert bool((both[0] == BACKGROUND_LOGIT).all())
@@ -26,10 +26,10 @@ def test_empty_masks_stay_empty(engine_name, holed):
 
 def test_training_on_one_shell_closes_its_hole(engine_name, shell, holed):
     torch.manual_seed(0)
-    network = MaskRefiner(channels=SMALL, engine=engine_name)
+    network = MaskRefiner(channels=(4, 6, 8, 8), engine=engine_name)
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-2, amsgrad=True)
     loss_function = LevelwiseGenerativeLoss()
-    for _ in range(60):
+    for _ in range(100):
         optimizer.zero_grad()
         prediction = network(holed, target=shell)
         assert isinstance(prediction, SparsePrediction)
@@ -52,8 +52,16 @@ def test_an_empty_batch_has_loss_zero_and_gradients(holed):
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 
+def test_a_single_voxel_at_the_bottom_trains(engine_name, holed, shell):
+    network = MaskRefiner(channels=(3, 4, 4, 4, 4, 4), engine=engine_name)  # stride 32 covers the volume
+    loss = LevelwiseGenerativeLoss()(network(holed, target=shell))
+    loss.backward()
+    assert bool(torch.isfinite(loss))
+    assert all(module.training for module in network.modules())
+
+
 def test_second_channel_activates_voxels_and_is_a_feature(holed, shell):
-    network = MaskRefiner(in_channels=2, channels=SMALL, engine="native").eval()
+    network = MaskRefiner(in_channels=2, channels=SMALL, head_bias=1.0, engine="native").eval()
     alone = network(torch.cat([holed, torch.zeros_like(holed)], dim=1))
     both = network(torch.cat([holed, shell], dim=1))
     hole = (shell > 0) & (holed == 0)

@@ -60,9 +60,18 @@ def _compare(rows, target, bounds, dtype, bias) -> int:
         scale = max(1.0, float(their_logits.abs().max())) if len(their_logits) else 1.0
         torch.testing.assert_close(our_logits, their_logits, atol=TOLERANCE[dtype] * scale, rtol=0)
     assert set(our_gradients) == set(their_gradients)
+    exact = their_gradients
+    if our_gradients and dtype == torch.float32:
+        # Rounding flips a ReLU here and there, so float32 gradients are held against float64 ones: ours may be
+        # off by no more than the tolerance and twice what MinkowskiEngine is off.
+        double = {name: value.double() if value.is_floating_point() else value for name, value in state.items()}
+        exact = _run("minkowski", double, rows, target, bounds, torch.float64)[1]
     for name, gradient in our_gradients.items():
-        scale = max(1.0, float(their_gradients[name].abs().max()))
-        torch.testing.assert_close(gradient, their_gradients[name], atol=TOLERANCE[dtype] * scale, rtol=0, msg=name)
+        truth = exact[name].to(torch.float64)
+        scale = max(1.0, float(truth.abs().max()))
+        theirs_off = float((their_gradients[name] - truth).abs().max())
+        ours_off = float((gradient - truth).abs().max())
+        assert ours_off <= TOLERANCE[dtype] * scale + 2 * theirs_off, name
     return len(ours[-1][0])
 
 
@@ -70,14 +79,15 @@ def _compare(rows, target, bounds, dtype, bias) -> int:
 @pytest.mark.parametrize("training", [True, False])
 def test_random_tensors(minkowski: ModuleType, dtype, training):
     generator = torch.Generator().manual_seed(3)
-    mask = (torch.rand(2, 1, 40, 33, 38, generator=generator) > 0.97).float()
-    target = (torch.rand(2, 1, 40, 33, 38, generator=generator) > 0.97).float()
+    shape = (2, 1, 40, 33, 38)
+    mask = (torch.rand(*shape, generator=generator) > 0.97).float()
+    target = (torch.rand(*shape, generator=generator) > 0.97).float()
     count = _compare(
         active_coordinates(mask),
         active_coordinates(target) if training else None,
-        (40, 33, 38),
+        shape[2:],
         dtype,
-        bias=-0.1,
+        bias=-0.1 if training else 1.0,
     )
     assert count > int(mask.sum())
 
@@ -98,6 +108,6 @@ def test_real_skull(minkowski: ModuleType, shared_data: Path, dtype, training):
         active_coordinates(complete) if training else None,
         tuple(defective.shape[2:]),
         dtype,
-        bias=-1.0,
+        bias=-1.0 if training else 1.0,
     )
     assert count >= int(defective.sum())

@@ -25,9 +25,9 @@ def test_reference_parameter_counts(engine_name, preset, count):
 
 
 def test_levels_run_from_coarse_to_fine_with_their_targets(engine_name, shell, holed):
-    network = SparseGenerativeUNet(channels=SMALL, engine=engine_name)
+    network = SparseGenerativeUNet(channels=(4, 4, 4, 4, 4), engine=engine_name)
     levels = network(_sparse(engine_name, holed), bounds=shell.shape[2:], target=active_coordinates(shell))
-    assert [level.stride for level in levels] == [2, 1]
+    assert [level.stride for level in levels] == [8, 4, 2, 1]
     for level in levels:
         assert level.coordinates.shape == (len(level.logits), 4)
         assert bool((level.coordinates[:, 1:] % level.stride == 0).all())
