@@ -1,0 +1,243 @@
+"""Convolution layers with MinkowskiEngine's names, kernel layout and parameters."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from monai_sparse_refine.engine.native.coordinate_map import CoordinateMapKey
+from monai_sparse_refine.engine.native.coordinates import Stride, as_tuple
+from monai_sparse_refine.engine.native.enums import ConvolutionMode
+from monai_sparse_refine.engine.native.gather_gemm import children, pointwise, sparse_convolution
+from monai_sparse_refine.engine.native.kernel_region import KernelGenerator
+from monai_sparse_refine.engine.native.manager import CoordinateManager
+from monai_sparse_refine.engine.native.modules_base import MinkowskiModuleBase, check_input, result_on
+from monai_sparse_refine.engine.native.tensor import SparseTensor
+
+
+class MinkowskiConvolutionBase(MinkowskiModuleBase):
+    """Parameters that all convolutions share: ``kernel`` [K, Cin, Cout] ([Cin, Cout] for one cell), ``bias`` [1, Cout]."""
+
+    is_transpose = False
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any = -1,
+        stride: Any = 1,
+        dilation: Any = 1,
+        bias: bool = False,
+        kernel_generator: KernelGenerator | None = None,
+        expand_coordinates: bool = False,
+        convolution_mode: ConvolutionMode = ConvolutionMode.DEFAULT,
+        dimension: int | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a positive integer, got {value!r}.")
+        if dimension is None or dimension < 1:
+            raise ValueError(
+                f"dimension must be the number of spatial dimensions (1 or more), got {dimension!r}."
+            )
+        if kernel_generator is None:
+            kernel_generator = KernelGenerator(
+                kernel_size, stride, dilation, expand_coordinates=expand_coordinates, dimension=dimension
+            )
+        elif kernel_generator.dimension != dimension:
+            raise ValueError(
+                f"kernel_generator is for {kernel_generator.dimension} dimensions, dimension is {dimension}."
+            )
+        self.in_channels, self.out_channels, self.dimension = in_channels, out_channels, dimension
+        self.kernel_generator = kernel_generator
+        self.use_mm = kernel_generator.is_pointwise
+        self.convolution_mode = convolution_mode
+        shape: tuple[int, ...] = (in_channels, out_channels)
+        if not self.use_mm:
+            shape = (kernel_generator.kernel_volume, *shape)
+        self.kernel = nn.Parameter(torch.empty(shape))
+        self.bias = nn.Parameter(torch.empty(1, out_channels)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self, is_transpose: bool | None = None) -> None:
+        """Draw from U(-a, a), a = 1 / sqrt(C K), C the input channels (output channels if transposed)."""
+        transposed = self.is_transpose if is_transpose is None else is_transpose
+        width = self.out_channels if transposed else self.in_channels
+        bound = 1 / math.sqrt(width * self.kernel_generator.kernel_volume)
+        with torch.no_grad():
+            self.kernel.uniform_(-bound, bound)
+            if self.bias is not None:
+                self.bias.uniform_(-bound, bound)
+
+    def _finish(self, rows: Tensor, key: CoordinateMapKey, like: SparseTensor) -> SparseTensor:
+        if self.bias is not None:
+            rows = rows + self.bias.to(rows.dtype)
+        return result_on(rows, key, like)
+
+    def _kernel3(self) -> Tensor:
+        return self.kernel if self.kernel.ndim == 3 else self.kernel[None]
+
+    def extra_repr(self) -> str:
+        """Sizes, as PyTorch prints them."""
+        generator = self.kernel_generator
+        return (
+            f"in={self.in_channels}, out={self.out_channels}, kernel_size={list(generator.kernel_size)}, "
+            f"stride={list(generator.kernel_stride)}, dilation={list(generator.kernel_dilation)}"
+        )
+
+
+class MinkowskiConvolution(MinkowskiConvolutionBase):
+    """Convolution: output cell c sums ``kernel[k]`` applied to input cell c + offset k.
+
+    Without given coordinates the output's are the input's, floored to the output stride.
+    """
+
+    def forward(self, input: SparseTensor, coordinates: Any = None) -> SparseTensor:
+        """Convolve; ``coordinates`` (a tensor of integer rows, a key or a SparseTensor) chooses the output's."""
+        x = check_input(input, self, self.in_channels)
+        _check_dimension(x, self)
+        if self.use_mm and coordinates is None:
+            return self._finish(pointwise(x.F, self.kernel), x.coordinate_map_key, x)
+        generator, manager, key = self.kernel_generator, x.coordinate_manager, x.coordinate_map_key
+        if coordinates is not None:
+            out = given_key(coordinates, manager, _strided(x, generator))
+        else:
+            out = manager.stride(key, generator.kernel_stride)
+            if generator.expand_coordinates:
+                out = expanded_key(manager, out, generator)
+        table = manager.kernel_table(out, key, generator)
+        return self._finish(sparse_convolution(x.F, self._kernel3(), table), out, x)
+
+
+class MinkowskiConvolutionTranspose(MinkowskiConvolutionBase):
+    """Transposed convolution: input cell c adds ``kernel[k]`` applied to it at output cell c + offset k.
+
+    The output's coordinates are those that the manager holds for the finer stride, or all that the kernel reaches
+    if it holds none.
+    """
+
+    is_transpose = True
+    is_generative = False
+
+    def forward(self, input: SparseTensor, coordinates: Any = None) -> SparseTensor:
+        """Convolve; ``coordinates`` (a tensor of integer rows, a key or a SparseTensor) chooses the output's."""
+        x = check_input(input, self, self.in_channels)
+        _check_dimension(x, self)
+        generator, manager, key = self.kernel_generator, x.coordinate_manager, x.coordinate_map_key
+        if self.use_mm and coordinates is None:
+            return self._finish(pointwise(x.F, self.kernel), key, x)
+        stride = _unstrided(x, generator)
+        if coordinates is not None:
+            out = given_key(coordinates, manager, stride)
+        else:
+            known = CoordinateMapKey(stride)
+            if not self.is_generative and not generator.expand_coordinates and manager.exists(stride):
+                out = known
+            else:
+                return self._generate(x, stride)
+        table = manager.kernel_table(key, out, generator)
+        return self._finish(sparse_convolution(x.F, self._kernel3(), table, transposed=True), out, x)
+
+    def _generate(self, x: SparseTensor, stride: Stride) -> SparseTensor:
+        generator, manager, key = self.kernel_generator, x.coordinate_manager, x.coordinate_map_key
+        steps = torch.tensor(generator.kernel_dilation) * torch.tensor(stride)
+        offsets = generator.offsets * steps  # in voxels
+        extent = (offsets.amax(0) - offsets.amin(0)).tolist()
+        distinct = all(e < s for e, s in zip(extent, x.tensor_stride, strict=True))
+        out = manager.expand(key, offsets, stride, distinct=distinct)
+        if not self.is_generative and not manager.exists(stride):
+            out = manager.register(manager.get_coordinates(out), stride)  # found by its stride from now on
+        if distinct:
+            features, kernel = _autocast(x.F, self._kernel3())
+            return self._finish(children(features, kernel), out, x)
+        table = manager.kernel_table(key, out, generator)
+        return self._finish(sparse_convolution(x.F, self._kernel3(), table, transposed=True), out, x)
+
+
+class MinkowskiGenerativeConvolutionTranspose(MinkowskiConvolutionTranspose):
+    """Transposed convolution that creates every coordinate its kernel reaches."""
+
+    is_generative = True
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any = -1,
+        stride: Any = 1,
+        dilation: Any = 1,
+        bias: bool = False,
+        kernel_generator: KernelGenerator | None = None,
+        convolution_mode: ConvolutionMode = ConvolutionMode.DEFAULT,
+        dimension: int | None = None,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            dilation,
+            bias,
+            kernel_generator,
+            expand_coordinates=True,
+            convolution_mode=convolution_mode,
+            dimension=dimension,
+        )
+
+
+def given_key(coordinates: Any, manager: CoordinateManager, stride: Stride) -> CoordinateMapKey:
+    """Key of coordinates that a caller chose for the output: integer rows, a key, or a SparseTensor."""
+    if isinstance(coordinates, SparseTensor):
+        if coordinates.coordinate_manager is not manager:
+            raise ValueError(
+                "coordinates is a SparseTensor of another coordinate manager; make it with the input's."
+            )
+        return coordinates.coordinate_map_key
+    if isinstance(coordinates, CoordinateMapKey):
+        manager.coordinate_map(coordinates)
+        return coordinates
+    return manager.insert_and_map(coordinates, stride)[0]
+
+
+def expanded_key(
+    manager: CoordinateManager, key: CoordinateMapKey, generator: KernelGenerator
+) -> CoordinateMapKey:
+    """Key of every coordinate around those of ``key`` that the kernel reaches."""
+    stride = tuple(key.get_tensor_stride())
+    steps = torch.tensor(generator.kernel_dilation) * torch.tensor(stride)
+    return manager.expand(key, generator.offsets * steps, stride, distinct=False)
+
+
+def _strided(x: SparseTensor, generator: KernelGenerator) -> Stride:
+    return tuple(a * b for a, b in zip(x.tensor_stride, generator.kernel_stride, strict=True))
+
+
+def _unstrided(x: SparseTensor, generator: KernelGenerator) -> Stride:
+    stride = []
+    for have, step in zip(x.tensor_stride, generator.kernel_stride, strict=True):
+        if have % step:
+            raise ValueError(
+                f"The input has tensor stride {x.tensor_stride}, which stride {list(generator.kernel_stride)} does not "
+                "divide: a transposed convolution cannot go below stride 1."
+            )
+        stride.append(have // step)
+    return as_tuple(stride, len(stride), "tensor_stride")
+
+
+def _check_dimension(x: SparseTensor, layer: MinkowskiConvolutionBase) -> None:
+    if layer.dimension != x.D:
+        raise ValueError(
+            f"{type(layer).__name__} was made for dimension {layer.dimension}, but the input has {x.D}."
+        )
+
+
+def _autocast(features: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
+    kind = features.device.type
+    if torch.is_autocast_enabled(kind):
+        dtype = torch.get_autocast_dtype(kind)
+        return features.to(dtype), kernel.to(dtype)
+    return features, kernel

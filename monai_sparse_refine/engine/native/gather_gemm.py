@@ -1,0 +1,232 @@
+"""Sparse convolution as gather and matrix product, chunk by chunk, without scatter.
+
+A chunk of rows is gathered into (n, K * Cin), small enough to stay in the cache, and multiplied once. Backward
+gathers the gradient of the output through the inverse table, so every result row is written once: no atomics, no
+dependence on the order of execution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from monai_sparse_refine.engine.native.kernel_map import KernelMap
+
+CHUNK_VALUES = 1 << 19  # gathered values of one chunk on a CPU: 2 MB of float32
+CHUNK_ROWS = (256, 8192)
+CHUNK_VALUES_CUDA = 1 << 26
+
+
+def sparse_convolution(
+    features: Tensor, kernel: Tensor, table: KernelMap, *, transposed: bool = False
+) -> Tensor:
+    """Convolve rows.
+
+    Args:
+        features: (N, Cin); rows of the table's fine side, or of its coarse side if transposed.
+        kernel: (K, Cin, Cout).
+        table: neighbour tables between input and output.
+        transposed: read the coarse side and write the fine one.
+
+    Returns:
+        (M, Cout)
+    """
+    kind = features.device.type
+    if torch.is_autocast_enabled(kind):
+        dtype = torch.get_autocast_dtype(kind)
+        features, kernel = features.to(dtype), kernel.to(dtype)
+    return _SparseConvolution.apply(features, kernel, table, transposed)
+
+
+def pointwise(features: Tensor, kernel: Tensor) -> Tensor:
+    """(N, Cin) @ (Cin, Cout)."""
+    return features @ kernel
+
+
+def children(features: Tensor, kernel: Tensor) -> Tensor:
+    """Transposed convolution whose outputs never coincide: row ``n * K + k`` is ``features[n] @ kernel[k]``.
+
+    Args:
+        features: (N, Cin).
+        kernel: (K, Cin, Cout).
+
+    Returns:
+        (N * K, Cout)
+    """
+    volume, width, out = kernel.shape
+    return (features @ kernel.transpose(0, 1).reshape(width, volume * out)).view(-1, out)
+
+
+class _SparseConvolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, kernel: Tensor, table: KernelMap, transposed: bool) -> Tensor:
+        training = any(ctx.needs_input_grad)
+        ctx.table, ctx.transposed = table, transposed
+        ctx.save_for_backward(features, kernel)
+        if transposed and table.regular:
+            rows = children(features, kernel)
+            return with_zero_row(rows).index_select(0, table.positions())
+        return _gathered_product(features, kernel, table, coarse=transposed, keep=training)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        features, kernel = ctx.saved_tensors
+        table, transposed = ctx.table, ctx.transposed
+        want_features, want_kernel = ctx.needs_input_grad[:2]
+        gradient = gradient.contiguous()
+        grad_features = grad_kernel = None
+        if table.regular:
+            grad_features, grad_kernel = _regular_backward(
+                gradient, features, kernel, table, transposed, want_features, want_kernel
+            )
+        elif want_features:
+            grad_features, grad_kernel = _backward(gradient, features, kernel, table, transposed, want_kernel)
+        elif want_kernel:
+            grad_kernel = _kernel_gradient(features, gradient, table, coarse=transposed)
+        if grad_kernel is not None:
+            grad_kernel = grad_kernel.to(kernel.dtype)
+        return grad_features, grad_kernel, None, None
+
+
+def with_zero_row(rows: Tensor) -> Tensor:
+    """(1 + N, C): a zero row in front, which is what a table's 0 refers to."""
+    padded = rows.new_empty(len(rows) + 1, rows.shape[1])
+    padded[0] = 0
+    padded[1:] = rows
+    return padded
+
+
+def _gathered_product(
+    source: Tensor, kernel: Tensor, table: KernelMap, *, coarse: bool, keep: bool
+) -> Tensor:
+    """Sum over k of source[table[:, k]] @ kernel[k]; the source is the coarse side if ``coarse``."""
+    volume, width, out_width = kernel.shape
+    total = table.n_fine if coarse else table.n_coarse
+    result = source.new_empty(total, out_width)
+    lookup, mirrored = _reading(table, coarse)
+    weight = (kernel.flip(0) if mirrored else kernel).reshape(volume * width, out_width)
+    gather = _Gather(source)
+    for start, stop in table.chunks(total, chunk_rows(volume * width, source)):
+        block = gather(lookup(start, stop, keep=keep))
+        torch.mm(block, weight, out=result[start:stop])
+    return result
+
+
+def _backward(
+    gradient: Tensor, features: Tensor, kernel: Tensor, table: KernelMap, transposed: bool, want_kernel: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Both gradients from one gather of the output's gradient.
+
+    ``features[i]`` reaches output row ``inverse[i, k]`` through ``kernel[k]``; hence its gradient is the sum over k of
+    ``gradient[inverse[i, k]] @ kernel[k].T``, and that of the kernel the sum over i of
+    ``outer(features[i], gradient[inverse[i, k]])``.
+    """
+    volume, width, out_width = kernel.shape
+    lookup, mirrored = _reading(table, not transposed)
+    weight = (kernel.flip(0) if mirrored else kernel).transpose(1, 2).reshape(volume * out_width, width)
+    grad_features = torch.empty_like(features)
+    exact = _accumulator(features)
+    grad_kernel = (
+        torch.zeros(width, volume * out_width, dtype=exact, device=features.device) if want_kernel else None
+    )
+    gather = _Gather(gradient)
+    for start, stop in table.chunks(len(features), chunk_rows(volume * out_width, gradient)):
+        block = gather(lookup(start, stop))
+        torch.mm(block, weight, out=grad_features[start:stop])
+        if grad_kernel is not None:
+            _accumulate(grad_kernel, features[start:stop], block)
+    if grad_kernel is None:
+        return grad_features, None
+    grad_kernel = grad_kernel.view(width, volume, out_width).transpose(0, 1)
+    return grad_features, (grad_kernel.flip(0) if mirrored else grad_kernel).contiguous()
+
+
+def _kernel_gradient(source: Tensor, gradient: Tensor, table: KernelMap, *, coarse: bool) -> Tensor:
+    """(K, Cin, Cout) gradient of the kernel alone: gathers the input, which is cheap where it is narrow."""
+    width, out_width = source.shape[1], gradient.shape[1]
+    result = torch.zeros(table.volume * width, out_width, dtype=_accumulator(source), device=source.device)
+    lookup, mirrored = _reading(table, coarse)
+    gather = _Gather(source)
+    for start, stop in table.chunks(len(gradient), chunk_rows(table.volume * width, source)):
+        _accumulate(result, gather(lookup(start, stop)), gradient[start:stop])
+    result = result.view(table.volume, width, out_width)
+    return result.flip(0) if mirrored else result
+
+
+def _reading(table: KernelMap, coarse: bool) -> tuple[Callable[..., Tensor], bool]:
+    """How to look up the rows of one side, and whether the kernel's offsets are to be read in reverse.
+
+    A symmetric table is its own inverse with the offsets in reverse order; it is cheaper to turn the kernel.
+    """
+    if not coarse:
+        return table.fine_rows, False
+    return (table.fine_rows, True) if table.symmetric else (table.coarse_rows, False)
+
+
+def _regular_backward(
+    gradient: Tensor,
+    features: Tensor,
+    kernel: Tensor,
+    table: KernelMap,
+    transposed: bool,
+    want_features: bool,
+    want_kernel: bool,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients where every fine row meets at most one coarse row."""
+    grad_features = grad_kernel = None
+    if transposed:
+        if want_features:
+            weight = kernel.transpose(1, 2)
+            grad_features = _gathered_product(gradient, weight, table, coarse=False, keep=False)
+        if want_kernel:
+            swapped = _kernel_gradient(gradient, features, table, coarse=False)  # (K, Cout, Cin)
+            grad_kernel = swapped.transpose(1, 2).contiguous()
+        return grad_features, grad_kernel
+    if want_features:
+        rows = children(gradient, kernel.transpose(1, 2))
+        grad_features = with_zero_row(rows).index_select(0, table.positions())
+    if want_kernel:
+        grad_kernel = _kernel_gradient(features, gradient, table, coarse=False)
+    return grad_features, grad_kernel
+
+
+class _Gather:
+    """Gather (n, K) rows of a matrix into (n, K * C), reusing one buffer."""
+
+    def __init__(self, source: Tensor) -> None:
+        self.source = with_zero_row(source)
+        self.buffer = source.new_empty(0)
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        count, volume = rows.shape
+        width = self.source.shape[1]
+        if self.buffer.numel() < count * volume * width:
+            self.buffer = self.source.new_empty(count * volume * width)
+        block = self.buffer[: count * volume * width].view(count * volume, width)
+        torch.index_select(self.source, 0, rows.reshape(-1), out=block)
+        return block.view(count, volume * width)
+
+
+def _accumulate(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """total += left.T @ right."""
+    if total.dtype == left.dtype:
+        total.addmm_(left.t(), right)
+    else:
+        total.add_(left.t() @ right)
+
+
+def _accumulator(values: Tensor) -> torch.dtype:
+    return torch.float32 if values.dtype in (torch.float16, torch.bfloat16) else values.dtype
+
+
+def chunk_rows(values_per_row: int, like: Tensor) -> int:
+    """Rows of one chunk, so that what is gathered stays in the cache."""
+    if like.device.type != "cpu":
+        return max(CHUNK_ROWS[0], CHUNK_VALUES_CUDA // max(1, values_per_row))
+    low, high = CHUNK_ROWS
+    return max(low, min(high, CHUNK_VALUES // max(1, values_per_row)))

@@ -1,0 +1,120 @@
+"""Which row of one coordinate map meets which row of another under which kernel offset.
+
+The coarse side of a map owns the kernel: cell ``c`` of the coarse side meets cell ``c + offset`` of the fine side.
+A convolution reads the fine side and writes the coarse one, a transposed convolution the other way round; without a
+stride both sides are the same. Tables hold row + 1, 0 where a neighbour is missing.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from monai_sparse_refine.engine.native.coordinate_map import CoordinateMap
+from monai_sparse_refine.engine.native.lookup import CoordinateLookup
+
+
+class KernelMap:
+    """Neighbour tables between two coordinate maps.
+
+    Args:
+        coarse: the map that owns the kernel, n rows.
+        fine: the map whose cells the offsets visit, m rows.
+        offsets: (K, D) int64 offsets on the CPU, in cells of the fine side (dilation included).
+        regular: True if the fine cells of distinct coarse cells never coincide, e.g. k2 s2.
+    """
+
+    def __init__(self, coarse: CoordinateMap, fine: CoordinateMap, offsets: Tensor, *, regular: bool) -> None:
+        self.n_coarse, self.n_fine = len(coarse), len(fine)
+        self.volume = len(offsets)
+        self.regular = regular
+        # With the same cells on both sides and offsets that mirror each other, reading the table
+        # backwards along its offsets inverts it.
+        self.symmetric = coarse is fine and bool((offsets == -offsets.flip(0)).all())
+        self.device = fine.coordinates.device
+        self._coarse, self._fine, self._offsets = coarse, fine, offsets
+        self._finder: tuple[CoordinateLookup, Tensor, Tensor, Tensor | None] | None = None
+        self._stored: Tensor | None = None
+        self._filled = 0
+        self._inverse: Tensor | None = None
+        self._position: Tensor | None = None
+
+    def release(self) -> None:
+        """Forget what can be computed again except a complete table."""
+        self._finder = None
+
+    def fine_rows(self, start: int, stop: int, *, keep: bool = False) -> Tensor:
+        """(stop - start, K) int32: fine row + 1 under every offset of coarse rows start .. stop.
+
+        With ``keep`` the whole table is stored as it is computed, for rows asked for in order.
+        """
+        if self._stored is not None and stop <= self._filled:
+            return self._stored[start:stop]
+        rows = self._find(start, stop)
+        if keep and start == self._filled:
+            if self._stored is None:
+                self._stored = torch.empty(self.n_coarse, self.volume, dtype=torch.int32, device=self.device)
+            self._stored[start:stop] = rows
+            self._filled = stop
+            if stop == self.n_coarse:
+                self._finder = None
+        return rows
+
+    def coarse_rows(self, start: int, stop: int, *, keep: bool = False) -> Tensor:
+        """(stop - start, K) int32: coarse row + 1 that meets fine rows start .. stop under every offset.
+
+        The whole inverse is always stored: it is written from the other side.
+        """
+        if self._inverse is None:
+            self._inverse = self._invert()
+        return self._inverse[1 + start : 1 + stop]
+
+    def positions(self) -> Tensor:
+        """(m,) int32 for a regular map: ``coarse row * K + offset + 1`` of every fine row, 0 where it has none."""
+        if self._position is None:
+            self._position = torch.zeros(1 + self.n_fine, dtype=torch.int32, device=self.device)
+            for start, stop in self.chunks():
+                rows = self.fine_rows(start, stop).reshape(-1).long()
+                number = torch.arange(start * self.volume, stop * self.volume, device=self.device) + 1
+                self._position[rows] = number.to(torch.int32)
+        return self._position[1:]
+
+    def chunks(self, rows: int | None = None, size: int = 1 << 16) -> list[tuple[int, int]]:
+        """Ranges of at most ``size`` that cover ``rows`` (the coarse side's by default)."""
+        total = self.n_coarse if rows is None else rows
+        return [(start, min(start + size, total)) for start in range(0, total, size)]
+
+    def _invert(self) -> Tensor:
+        inverse = torch.zeros(1 + self.n_fine, self.volume, dtype=torch.int32, device=self.device)
+        flat = inverse.view(-1)
+        lane = torch.arange(self.volume, device=self.device)
+        for start, stop in self.chunks():
+            # A fine row meets one coarse row per offset, so only the unused row 0 is written twice.
+            target = self.fine_rows(start, stop).long() * self.volume + lane
+            row = torch.arange(start + 1, stop + 1, dtype=torch.int32, device=self.device)
+            flat[target.view(-1)] = row[:, None].expand(-1, self.volume).reshape(-1)
+        return inverse
+
+    def _find(self, start: int, stop: int) -> Tensor:
+        if self._finder is None:
+            self._finder = self._prepare()
+        lookup, keys, steps, outside = self._finder
+        rows = lookup.at(keys[start:stop, None] + steps)
+        if outside is not None:
+            rows.masked_fill_(outside[start:stop, None], 0)
+        return rows
+
+    def _prepare(self) -> tuple[CoordinateLookup, Tensor, Tensor, Tensor | None]:
+        reach = [int(v) for v in self._offsets.abs().amax(0)]
+        same = self._coarse is self._fine
+        lookup = self._fine.lookup(reach if same else [2 * r for r in reach])
+        steps = lookup.key_offsets(self._offsets)
+        if same:
+            return lookup, lookup.own_keys, steps, None
+        outside = lookup.outside(self._coarse.coordinates, self._coarse.box, reach)
+        keys = lookup.keys(self._coarse.coordinates)
+        if outside is not None and len(keys) and lookup.rows:
+            keys = torch.where(
+                outside, lookup.own_keys[0], keys
+            )  # any key whose neighbours are inside the grid
+        return lookup, keys, steps, outside
