@@ -21,6 +21,9 @@ class LevelwiseGenerativeLoss(nn.Module):
         normalize: divide by the sum of the level weights, so that the number of levels does not set the scale.
         level_weights: one weight per level, coarsest first; 1 each by default.
         dice_weight: weight of a soft Dice term on the finest level (0: none).
+        known_weight: weight of the cells that hold a voxel of the input mask, against 1 for all others. A skull's
+            hole is a few percent of its voxels and the rest is copied, so completion learns much faster with less
+            weight on what is known (1: as in the paper).
     """
 
     def __init__(
@@ -29,11 +32,15 @@ class LevelwiseGenerativeLoss(nn.Module):
         normalize: bool = False,
         level_weights: Sequence[float] | None = None,
         dice_weight: float = 0.0,
+        known_weight: float = 1.0,
     ) -> None:
         super().__init__()
         self.normalize = normalize
         self.level_weights = None if level_weights is None else tuple(level_weights)
+        if not 0 <= known_weight <= 1:
+            raise ValueError(f"known_weight must lie between 0 and 1, got {known_weight}.")
         self.dice_weight = dice_weight
+        self.known_weight = known_weight
 
     def forward(self, prediction: SparsePrediction, target: Tensor | None = None) -> Tensor:
         """The scalar loss; ``target`` is unused (the prediction carries it) and is there for MONAI's trainers.
@@ -42,7 +49,7 @@ class LevelwiseGenerativeLoss(nn.Module):
             TypeError: if ``prediction`` is dense, which means that the network was not given its target.
             ValueError: if the number of level weights is not that of the levels.
         """
-        losses = self.per_level(prediction)
+        losses = self.per_level(prediction, known_weight=self.known_weight)
         weights = self.level_weights or (1.0,) * len(losses)
         if len(weights) != len(losses):
             raise ValueError(f"level_weights has {len(weights)} values for {len(losses)} levels.")
@@ -54,14 +61,14 @@ class LevelwiseGenerativeLoss(nn.Module):
         return total
 
     @staticmethod
-    def per_level(prediction: SparsePrediction) -> list[Tensor]:
-        """Mean cross-entropy of each level, coarsest first; 0 for a level without voxels."""
+    def per_level(prediction: SparsePrediction, *, known_weight: float = 1.0) -> list[Tensor]:
+        """(Weighted) mean cross-entropy of each level, coarsest first; 0 for a level without voxels."""
         if not isinstance(prediction, SparsePrediction):
             raise TypeError(
                 "LevelwiseGenerativeLoss needs the network's SparsePrediction: pass the target to the network, "
                 'e.g. with prepare_batch=monai.engines.PrepareBatchExtraInput(extra_keys={"target": "label"}).'
             )
-        return [_level_loss(level) for level in prediction.iter_levels()]
+        return [_level_loss(level, known_weight) for level in prediction.iter_levels()]
 
 
 def soft_dice_loss(level: LevelPrediction, *, smooth: float = 1.0) -> Tensor:
@@ -71,10 +78,14 @@ def soft_dice_loss(level: LevelPrediction, *, smooth: float = 1.0) -> Tensor:
     return 1 - (2 * overlap + smooth) / (probability.sum() + truth.sum() + smooth)
 
 
-def _level_loss(level: LevelPrediction) -> Tensor:
+def _level_loss(level: LevelPrediction, known_weight: float) -> Tensor:
     if len(level.logits) == 0:
         return level.logits.sum()  # 0, still part of the graph
-    return F.binary_cross_entropy_with_logits(level.logits, _truth(level))
+    if known_weight == 1 or level.known is None:
+        return F.binary_cross_entropy_with_logits(level.logits, _truth(level))
+    weight = torch.where(level.known, known_weight, 1.0).to(level.logits.dtype)
+    total = F.binary_cross_entropy_with_logits(level.logits, _truth(level), weight=weight, reduction="sum")
+    return total / weight.sum().clamp(min=1e-6)
 
 
 def _truth(level: LevelPrediction) -> Tensor:

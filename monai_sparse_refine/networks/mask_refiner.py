@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_sparse_refine.engine import get_engine
+from monai_sparse_refine.networks.occupancy import occupied
 from monai_sparse_refine.networks.sparse_unet import LevelPrediction, SparseGenerativeUNet
 
 # sigmoid(-20) = 2e-9: background for every purpose, yet finite, so that logits can be interpolated and averaged.
@@ -98,6 +99,8 @@ class MaskRefiner(nn.Module):
             sparse = self._to_sparse(x, active)
             truth = None if target is None else active_coordinates(target)
             levels = self.network(sparse, bounds=spatial, target=truth)
+            if truth is not None:
+                levels = _mark_known(levels, active_coordinates(x[:, :1]))
         if target is not None:
             return SparsePrediction(levels or self._no_levels(x))
         dense = torch.full((x.shape[0], *spatial), BACKGROUND_LOGIT, dtype=self._dtype(), device=x.device)
@@ -125,6 +128,13 @@ class MaskRefiner(nn.Module):
 def active_coordinates(x: Tensor) -> Tensor:
     """Rows [batch, *voxel] (int64) of the voxels of [B, C, *spatial] where any channel exceeds 0.5."""
     return (x > 0.5).any(dim=1).nonzero().contiguous()
+
+
+def _mark_known(levels: Sequence[LevelPrediction], mask: Tensor) -> list[LevelPrediction]:
+    """Mark the cells that hold a voxel of the mask to refine (the first channel)."""
+    return [
+        level._replace(known=occupied(level.coordinates, mask, stride=level.stride)) for level in levels
+    ]
 
 
 def _plain(x: Tensor) -> Tensor:

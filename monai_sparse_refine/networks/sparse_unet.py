@@ -22,13 +22,15 @@ class LevelPrediction(NamedTuple):
     """The voxels generated at one decoder level.
 
     ``stride`` in voxels; ``coordinates`` (N, 1 + D) int32 rows [batch, x, y, ...]; ``logits`` (N,);
-    ``target`` (N,) bool where a target was given, else None.
+    ``target`` (N,) bool where a target was given, else None; ``known`` (N,) bool, where the cell holds a voxel of
+    the mask to refine, if that was asked for.
     """
 
     stride: int
     coordinates: Tensor
     logits: Tensor
     target: Tensor | None
+    known: Tensor | None = None
 
 
 class SparseGenerativeUNet(nn.Module):

@@ -37,6 +37,14 @@ def test_dice_term_of_the_finest_level(prediction):
     assert float(with_dice(prediction) - plain(prediction)) == pytest.approx(0.5 * float(soft_dice_loss(level)), rel=1e-4)
 
 
+def test_known_cells_count_less():
+    level = _level(1, [0.0, 2.0], [True, False])._replace(known=torch.tensor([False, True]))
+    a, b = math.log(2), math.log(1 + math.exp(2))
+    loss = LevelwiseGenerativeLoss(known_weight=0.25)(SparsePrediction([level]))
+    assert loss.item() == pytest.approx((a + 0.25 * b) / 1.25)
+    assert LevelwiseGenerativeLoss()(SparsePrediction([level])).item() == pytest.approx((a + b) / 2)
+
+
 def test_levels_without_voxels_cost_nothing():
     empty = SparsePrediction([_level(2, [1.0], [True]), _level(1, [], [])])
     loss = LevelwiseGenerativeLoss()(empty)
@@ -49,6 +57,8 @@ def test_errors_say_what_to_do(prediction):
         LevelwiseGenerativeLoss()(torch.zeros(1, 1, 2, 2, 2))
     with pytest.raises(ValueError, match="level_weights"):
         LevelwiseGenerativeLoss(level_weights=(1.0,))(prediction)
+    with pytest.raises(ValueError, match="known_weight"):
+        LevelwiseGenerativeLoss(known_weight=2.0)
     blind = SparsePrediction([level._replace(target=None) for level in prediction.levels])
     with pytest.raises(ValueError, match="target"):
         LevelwiseGenerativeLoss()(blind)
