@@ -1,0 +1,106 @@
+"""Checkpoints that survive a kill: resume a run, keep the best weights across runs, export a plain state dict."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from monai_sparse_refine.errors import InputError
+from monai_sparse_refine.files import atomic_path
+
+_EPOCH = re.compile(r"epoch=(\d+)\.pt$")
+
+
+def resume(
+    trainer: Engine, objects: Mapping[str, Any], folder: str | Path, device: torch.device | str = "cpu"
+) -> int:
+    """Load the newest checkpoint of ``CheckpointSaver`` and set the trainer to go on after it.
+
+    Args:
+        trainer: MONAI trainer that has not run yet.
+        objects: what ``CheckpointSaver`` saves (network, optimizer, ...), by name.
+        folder: its ``save_dir``.
+        device: where to map the tensors.
+
+    Returns:
+        Epochs already done; 0 where there is no checkpoint.
+
+    Raises:
+        InputError: if the checkpoint does not fit the objects (another network or optimiser).
+    """
+    found = {int(match[1]): path for path in Path(folder).glob("*.pt") if (match := _EPOCH.search(path.name))}
+    if not found:
+        return 0
+    epoch = max(found)
+    state = torch.load(found[epoch], map_location=device, weights_only=True)
+    try:
+        for name, item in objects.items():
+            unwrap(item).load_state_dict(state[name])
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"Checkpoint {found[epoch]} does not fit this configuration ({error}). "
+            "Use the settings it was made with, or another work_dir to start anew."
+        ) from error
+    length = trainer.state.epoch_length
+    trainer.state.epoch = epoch
+    trainer.state.iteration = epoch * int(length or 0)
+    print(f"resuming after epoch {epoch} of {trainer.state.max_epochs} ({found[epoch]})", flush=True)
+    return epoch
+
+
+def unwrap(item: Any) -> Any:
+    """The module inside DistributedDataParallel, so that its names are the same on one process and on many."""
+    return item.module if isinstance(item, DistributedDataParallel) else item
+
+
+class BestWeights:
+    """Keep the network's weights of the best validation, also across restarts: a worse run never replaces them.
+
+    Attach it to the evaluator. The file holds ``{"model": state dict, "metric": value, "epoch": epoch}``.
+
+    Args:
+        network: the network that is validated.
+        path: file to write, atomically.
+    """
+
+    def __init__(self, network: nn.Module, path: str | Path) -> None:
+        self.network = network
+        self.path = Path(path)
+        self.best = float("-inf")
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the evaluator."""
+        if self.path.exists():
+            self.best = float(torch.load(self.path, map_location="cpu", weights_only=True)["metric"])
+        engine.add_event_handler(Events.COMPLETED, self._save)
+
+    def _save(self, engine: Engine) -> None:
+        metric = float(engine.state.metrics[engine.state.key_metric_name])
+        if metric <= self.best:
+            return
+        self.best = metric
+        state = {"model": unwrap(self.network).state_dict(), "metric": metric, "epoch": engine.state.epoch}
+        with atomic_path(self.path) as temporary:
+            torch.save(state, temporary)
+
+
+def export_weights(source: str | Path, target: str | Path) -> None:
+    """Write the plain state dict of a checkpoint (of ``BestWeights`` or ``CheckpointSaver``) for a bundle.
+
+    Raises:
+        InputError: if the file holds no weights.
+    """
+    state = torch.load(source, map_location="cpu", weights_only=True)
+    for name in ("model", "network"):
+        if name in state:
+            with atomic_path(target) as temporary:
+                torch.save(state[name], temporary)
+            return
+    raise InputError(f"{source} holds neither 'model' nor 'network': it is no checkpoint of this package.")
