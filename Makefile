@@ -1,0 +1,64 @@
+# make help           what there is
+# make demo           from nothing to an implant: own environment, no compiler needed
+# make test           own environment with MinkowskiEngine (built once, some minutes, then cached), all tests
+
+PYTHON ?= python3
+VENV ?= .venv
+DEMO_VENV ?= .venv-demo
+DEMO_OUTPUT ?= demo_output
+BUNDLE ?= bundles/skull_completion
+# One thread each: MinkowskiEngine is repeatable only so, and two test processes fill two cores.
+TEST_ENVIRONMENT = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MONAI_SPARSE_REQUIRE_MINKOWSKI=1
+TEST_JOBS ?= 2
+PYTEST_ARGS ?=
+
+PIP = python -m pip --disable-pip-version-check
+
+.PHONY: help setup demo test check bench clean
+
+help:
+	@echo "make setup   $(VENV): the package, what its tests need, MinkowskiEngine"
+	@echo "make demo    $(DEMO_VENV): the package alone; completes a skull and leaves the implant in $(DEMO_OUTPUT)"
+	@echo "make test    the tests, in $(VENV); PYTEST_ARGS='-k union' for some of them"
+	@echo "make check   style and types, in $(VENV)"
+	@echo "make bench   speed of the engines, in $(VENV)"
+	@echo "make clean   removes both environments and what the demo wrote"
+
+setup: $(VENV)/.minkowski
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/$(PIP) install --quiet torch==2.13.0 -c constraints.txt
+	$(VENV)/bin/$(PIP) install --quiet --editable ".[dev]" -c constraints.txt
+	@touch $@
+
+# The tests compare the engines on the CPU, so that a CPU build is all they need.
+$(VENV)/.minkowski: $(VENV)/.installed
+	PIP_CONSTRAINT=constraints.txt $(VENV)/bin/python -m monai_sparse_refine.engine.install --cpu-only
+	@touch $@
+
+$(DEMO_VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DEMO_VENV)
+	$(DEMO_VENV)/bin/$(PIP) install torch==2.13.0 -c constraints.txt
+	$(DEMO_VENV)/bin/$(PIP) install --editable . -c constraints.txt
+	@touch $@
+
+demo: $(DEMO_VENV)/.installed
+	$(DEMO_VENV)/bin/python -m monai_sparse_refine.data.phantom --seed 7 --spacing 1.0 --defect bilateral \
+		--output-dir $(DEMO_OUTPUT)/input
+	$(DEMO_VENV)/bin/python -m monai.bundle run --config_file $(BUNDLE)/configs/inference.json \
+		--bundle_root $(BUNDLE) --input $(DEMO_OUTPUT)/input/defective.nii.gz --output_dir $(DEMO_OUTPUT)
+
+test: $(VENV)/.minkowski
+	$(TEST_ENVIRONMENT) $(VENV)/bin/python -m pytest -n $(TEST_JOBS) $(PYTEST_ARGS)
+
+check: $(VENV)/.installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench: $(VENV)/.minkowski
+	$(VENV)/bin/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) $(DEMO_VENV) $(DEMO_OUTPUT)
