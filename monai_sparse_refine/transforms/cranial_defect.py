@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,12 +12,12 @@ from monai.config.type_definitions import NdarrayOrTensor
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, RandomizableTransform
 from monai.utils import TransformBackends, convert_to_dst_type
-from scipy import ndimage
 
 from monai_sparse_refine.errors import InputError
+from monai_sparse_refine.transforms.defect_cut import cut_defect
 from monai_sparse_refine.transforms.defect_shapes import DEFECT_KINDS, Defect, draw_defect
 from monai_sparse_refine.transforms.vault import Vault, find_vault
-from monai_sparse_refine.volume import bounding_box, spacing_of
+from monai_sparse_refine.volume import spacing_of
 
 __all__ = [
     "DEFECT_KINDS",
@@ -25,11 +25,9 @@ __all__ = [
     "RandCranialDefectD",
     "RandCranialDefectDict",
     "RandCranialDefectd",
-    "cut_defect",
 ]
 
-_VAULT_POINTS = 24_000  # enough to fit a vault to
-_LOOSE_SHARE = 0.3  # a bigger share of the implant's size than this is no loose chip
+_VAULT_POINTS = 16_000  # enough to fit a vault to
 
 
 class RandCranialDefect(RandomizableTransform):
@@ -123,7 +121,7 @@ class RandCranialDefect(RandomizableTransform):
             if self.allow_intact:
                 return img
             raise
-        volume = volume.copy()
+        volume = volume.copy(order="K")  # NIfTI arrays come in Fortran order, and stay so
         volume[0][removed] = 0
         return convert_to_dst_type(volume, img)[0]
 
@@ -136,7 +134,7 @@ class RandCranialDefect(RandomizableTransform):
         if self.defect is None:
             return img
         volume, affine = _checked(img, self.spacing)
-        volume = volume.copy()
+        volume = volume.copy(order="K")  # NIfTI arrays come in Fortran order, and stay so
         volume[0][cut_defect(volume[0] != 0, affine, self.defect)] = 0
         return convert_to_dst_type(volume, img)[0]
 
@@ -161,8 +159,8 @@ class RandCranialDefect(RandomizableTransform):
                     self.centre_mm = (x, y, z)
                     return removed
         raise InputError(
-            f"no defect of kinds {self.kinds} of {self.min_implant_ml} ml or more in {self.max_tries} tries each: the "
-            "vault is incomplete there; allow more kinds, lower min_implant_ml, or leave the case out"
+            f"no defect of kinds {self.kinds} of {self.min_implant_ml} ml or more in {self.max_tries} tries "
+            "each: the vault is incomplete there; allow more kinds or smaller implants, or leave the case out"
         )
 
 
@@ -235,30 +233,8 @@ class RandCranialDefectd(RandomizableTransform, MapTransform):
                 defective = self.converter.cut(complete) if self._do_transform else complete
             result[key] = defective
         if self.kind_key is not None:
-            result[self.kind_key] = self.converter.kind if self._do_transform else "none"
+            result[self.kind_key] = (self.converter.kind if self._do_transform else None) or "none"
         return result
-
-
-def cut_defect(mask: np.ndarray, affine: np.ndarray, defect: Defect) -> tuple[np.ndarray, ...]:
-    """Voxels of a skull that a defect takes: one piece, with the chips that would be left loose.
-
-    Args:
-        mask: bool [X, Y, Z].
-        affine: voxel to world mm, RAS (4, 4).
-
-    Returns:
-        Index arrays of the removed voxels, as from `np.nonzero`.
-    """
-    box = _box_around(defect.centre_mm, defect.reach_mm, affine, mask.shape)
-    part = mask[box]
-    index = np.stack(np.nonzero(part), axis=1)
-    start = np.array([s.start for s in box])
-    inside = defect.contains((index + start) @ affine[:3, :3].T + affine[:3, 3])
-    removed = np.zeros_like(part)
-    removed[tuple(index[inside].T)] = True
-    removed = _one_piece(removed)
-    removed |= _loose_chips(part & ~removed, removed)
-    return tuple(i + s for i, s in zip(np.nonzero(removed), start, strict=True))
 
 
 def _difference(complete: NdarrayOrTensor, defective: NdarrayOrTensor) -> NdarrayOrTensor:
@@ -274,11 +250,11 @@ def _checked(img: NdarrayOrTensor, spacing: float | Sequence[float] | None) -> t
     volume = img.detach().cpu().numpy() if isinstance(img, torch.Tensor) else np.asarray(img)
     if volume.ndim != 4 or volume.shape[0] != 1:
         raise InputError(f"img has shape {tuple(volume.shape)}; expected one binary skull [1, X, Y, Z]")
-    foreground = volume != 0
-    if not foreground.any():
+    if not volume.any():
         raise InputError("img has no foreground; expected a complete binary skull")
-    if volume.dtype != bool and not (volume[foreground] == 1).all():
-        values = np.unique(volume[foreground])[:5].tolist()
+    whole = volume.dtype.kind in "bui"
+    if not (volume.min() >= 0 and volume.max() <= 1) or not (whole or ((volume == 0) | (volume == 1)).all()):
+        values = np.unique(volume[volume != 0])[:5].tolist()
         raise InputError(
             f"img has the values {values} beside 0; expected a binary skull of 0 and 1: threshold it first"
         )
@@ -289,60 +265,13 @@ def _checked(img: NdarrayOrTensor, spacing: float | Sequence[float] | None) -> t
 
 def _vault_of(mask: np.ndarray, affine: np.ndarray) -> Vault:
     """Fit the vault to an even selection of the mask's voxels."""
-    box = bounding_box(mask)
-    assert box is not None  # checked by the caller
-    flat = np.flatnonzero(mask[box])
+    order: Literal["C", "F"] = "F" if mask.flags.f_contiguous else "C"
+    flat = np.flatnonzero(mask.ravel(order))
     # Drawn, not every n-th voxel: strides would line up with the rows of the volume.
     if flat.size > _VAULT_POINTS:
         flat = flat[np.random.default_rng(0).integers(0, flat.size, _VAULT_POINTS)]
-    index = np.stack(np.unravel_index(flat, mask[box].shape), axis=1) + [s.start for s in box]
+    index = np.stack(np.unravel_index(flat, mask.shape, order), axis=1)
     return find_vault(index @ affine[:3, :3].T + affine[:3, 3])
-
-
-def _box_around(
-    centre_mm: np.ndarray, reach_mm: float, affine: np.ndarray, shape: tuple[int, ...]
-) -> tuple[slice, slice, slice]:
-    """Slices of the voxel box that holds a ball in world mm."""
-    inverse = np.linalg.inv(affine)
-    middle = inverse[:3, :3] @ centre_mm + inverse[:3, 3]
-    half = reach_mm * np.linalg.norm(inverse[:3, :3], axis=1)
-    low = np.clip(np.floor(middle - half), 0, np.array(shape)).astype(int)
-    high = np.clip(np.ceil(middle + half) + 1, 0, np.array(shape)).astype(int)
-    x, y, z = (slice(int(a), int(max(a, b))) for a, b in zip(low, high, strict=True))
-    return x, y, z
-
-
-def _one_piece(removed: np.ndarray) -> np.ndarray:
-    """The largest connected piece: specks beside it stay in the skull."""
-    labels, count = ndimage.label(removed, structure=np.ones((3, 3, 3)))
-    if count < 2:
-        return removed
-    return labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
-
-
-def _loose_chips(rest: np.ndarray, removed: np.ndarray) -> np.ndarray:
-    """Small pieces of bone that touch the hole and nothing else: they go with the implant."""
-    chips = np.zeros_like(rest)
-    labels, count = ndimage.label(rest, structure=np.ones((3, 3, 3)))
-    if count < 2 or not removed.any():
-        return chips
-    sizes = np.bincount(labels.ravel())
-    attached = np.zeros(count + 1, dtype=bool)
-    attached[0] = True
-    attached[1 + int(np.argmax(sizes[1:]))] = True
-    for axis in range(3):
-        for end in (0, -1):
-            attached[np.unique(np.take(labels, end, axis=axis))] = True
-    limit = _LOOSE_SHARE * np.count_nonzero(removed)
-    grown = np.pad(removed, 1)
-    for label, where in enumerate(ndimage.find_objects(labels), start=1):
-        if where is None or attached[label] or sizes[label] > limit:
-            continue
-        chip = np.pad(labels[where] == label, 1)
-        near = grown[tuple(slice(s.start, s.stop + 2) for s in where)]
-        if (ndimage.binary_dilation(chip, structure=np.ones((3, 3, 3))) & near).any():
-            chips[where] |= labels[where] == label
-    return chips
 
 
 RandCranialDefectD = RandCranialDefectDict = RandCranialDefectd

@@ -24,7 +24,7 @@ DEFECT_SIZES_MM = {
 }
 
 _WALL_SHARE = 0.74  # bone nearer to the centre than this share of the vault's radius is not vault
-_RIM_MM = 9.0  # how far below the brow a frontoorbital defect goes
+_RIM_MM = 12.0  # how far below the brow a frontoorbital defect goes
 
 Outline = Callable[[np.ndarray], np.ndarray]
 
@@ -49,15 +49,19 @@ class Defect:
     border: Waves
     roughness_mm: float
 
-    def contains(self, world: np.ndarray) -> np.ndarray:
-        """Which points in world mm are cut away (N, 3) -> (N,) bool."""
-        local = self.vault.local(world)
+    def contains(self, local: np.ndarray) -> np.ndarray:
+        """Which points are cut away, in the vault's frame: right, front, up (N, 3) -> (N,) bool."""
+        taken = np.zeros(len(local), dtype=bool)
+        distance = self.outline(local)
+        # The noise costs most: only where it can decide.
+        index = np.flatnonzero(distance < 4.0 * self.roughness_mm)
+        local, distance = local[index], distance[index]
         noise = self.roughness_mm * self.border(local[:, 0], local[:, 1], local[:, 2])
-        inside = self.outline(local) + noise < 0.0
         below = _RIM_MM if self.kind == "frontoorbital" else -4.0
-        inside &= self.vault.above_base(local) + noise > -below
+        inside = (distance + noise < 0.0) & (self.vault.above_base(local) + noise > -below)
         inside &= np.linalg.norm(local, axis=1) > _WALL_SHARE * self.vault.model_radius(local)
-        return inside
+        taken[index] = inside
+        return taken
 
 
 def draw_defect(
@@ -112,7 +116,7 @@ def _draw_direction(kind: str, extent: float, random: np.random.Generator) -> np
         return np.array([np.sin(off), np.cos(off) * np.cos(along), np.cos(off) * np.sin(along)])
     if kind == "frontoorbital":
         azimuth = side * np.deg2rad(random.uniform(10.0, 30.0))
-        elevation = np.deg2rad(RIM_DEG) + 0.72 * extent + np.deg2rad(random.uniform(-4.0, 4.0))
+        elevation = np.deg2rad(RIM_DEG) + 0.58 * extent + np.deg2rad(random.uniform(-3.0, 4.0))
     elif kind == "parietotemporal":
         azimuth = side * np.deg2rad(random.uniform(70.0, 118.0))
         elevation = np.deg2rad(random.uniform(14.0, 42.0))
@@ -142,7 +146,7 @@ def _tangents(normal: np.ndarray, turn: float = 0.0) -> tuple[np.ndarray, np.nda
 def _patch(centre: np.ndarray, size: float, kind: str, random: np.random.Generator) -> tuple[Outline, float]:
     """A rounded patch, cut towards the centre of the head so that its edge is square to the bone."""
     radius = float(np.linalg.norm(centre))
-    normal = centre / radius
+    normal: np.ndarray = centre / radius
     stretch = random.uniform(1.05, 1.3) if kind == "bilateral" else random.uniform(0.85, 1.25)
     turn = 0.0 if kind == "bilateral" else random.uniform(-0.5, 0.5)
     sideways, upward = _tangents(normal, turn)
@@ -150,14 +154,14 @@ def _patch(centre: np.ndarray, size: float, kind: str, random: np.random.Generat
     power = random.uniform(2.0, 3.5)
     # A few lobes make the outline differ from case to case.
     lobes = [(k, random.normal(0.0, 0.09 / k), random.uniform(0.0, 2.0 * np.pi)) for k in (2, 3, 4, 5)]
+    normal, sideways, upward = (v.astype(np.float32) for v in (normal, sideways, upward))
 
     def outline(local: np.ndarray) -> np.ndarray:
         length = np.maximum(np.linalg.norm(local, axis=1), 1e-6)
         arc = radius * np.arccos(np.clip(local @ normal / length, -1.0, 1.0))
         angle = np.arctan2(local @ upward, local @ sideways)
-        edge = (np.abs(np.cos(angle) / half[0]) ** power + np.abs(np.sin(angle) / half[1]) ** power) ** (
-            -1.0 / power
-        )
+        inverse = np.abs(np.cos(angle) / half[0]) ** power + np.abs(np.sin(angle) / half[1]) ** power
+        edge = inverse ** (-1.0 / power)
         for k, strength, phase in lobes:
             edge = edge * (1.0 + strength * np.cos(k * angle + phase))
         return arc - edge
@@ -180,10 +184,11 @@ def _cluster(
     tilt = arcs / radius
     across = np.cos(angles)[:, None] * sideways + np.sin(angles)[:, None] * upward
     centres = radius * (np.cos(tilt)[:, None] * normal + np.sin(tilt)[:, None] * across)
+    balls = [(place.astype(np.float32), float(r)) for place, r in zip(centres, radii, strict=True)]
 
     def outline(local: np.ndarray) -> np.ndarray:
-        result = np.full(len(local), np.inf)
-        for ball, r in zip(centres, radii, strict=True):
+        result = np.full(len(local), 1e3, dtype=np.float32)
+        for ball, r in balls:
             result = np.minimum(result, np.linalg.norm(local - ball, axis=1) - r)
         return result
 
@@ -196,13 +201,14 @@ def _cube(centre: np.ndarray, size: float, kind: str, random: np.random.Generato
     sideways, upward = _tangents(normal, random.uniform(0.0, np.pi))
     stretch = random.uniform(0.85, 1.18)
     half = (size * stretch, size / stretch)
-    drill = random.uniform(5.0, 0.36 * size)
+    drill = random.uniform(0.18, 0.36) * size
+    normal, sideways, upward = (v.astype(np.float32) for v in (normal, sideways, upward))
 
     def outline(local: np.ndarray) -> np.ndarray:
         a, b = np.abs(local @ sideways), np.abs(local @ upward)
         window = np.maximum(a - half[0], b - half[1])
         window = np.minimum(window, np.hypot(a - half[0], b - half[1]) - drill)
-        return np.where(local @ normal > 0.0, window, np.inf)
+        return np.where(local @ normal > 0.0, window, 1e3)
 
     return outline, 1.75 * max(half) + drill
 

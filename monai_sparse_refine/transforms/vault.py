@@ -15,6 +15,7 @@ _CAP_MM = 60.0  # the highest part of a head, which holds vault and nothing else
 _RADIUS_MM = (50.0, 100.0)  # half breadth of anything that can be a human vault
 RIM_DEG = -6.0  # upper orbital rim as seen from the centre of an upright head
 _OCCIPUT_DEG = -17.0
+_MAX_TILT_DEG = 22.0  # heads are scanned with the chin raised or lowered, but not more
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,10 @@ class Vault:
 
     def model_radius(self, local: np.ndarray) -> np.ndarray:
         """Distance from the centre to the wall, in the direction of each point (N, 3) -> (N,)."""
-        length = np.linalg.norm(local, axis=-1)
-        squeezed = np.linalg.norm(local / (1.0, _LENGTH_TO_BREADTH, 1.0), axis=-1)
-        return self.radius_mm * length / np.maximum(squeezed, 1e-6)
+        squares = np.square(local)
+        length = squares.sum(axis=-1)
+        squeezed = length - squares[..., 1] * (1.0 - _LENGTH_TO_BREADTH**-2)
+        return self.radius_mm * np.sqrt(length / np.maximum(squeezed, 1e-6))
 
     def outer_radius(self, direction: np.ndarray) -> float | None:
         """Distance from the centre to the outer surface in a unit direction (3,), None without bone there."""
@@ -133,12 +135,12 @@ def _rim_elevation(vault: Vault) -> float:
     rims = []
     for side in (-1.0, 1.0):
         in_front = (np.abs(azimuth - side * 24.0) < 9.0) & (share < 1.35)
-        for rim in np.arange(24.0, -32.0, -3.0):
+        for rim in np.arange(24.0, -32.0, -1.0):
             band = share[in_front & (np.abs(elevation - rim - 3.0) <= 3.0)]
             if band.size >= 6 and np.quantile(band, 0.08) < 0.85:
                 rims.append(rim)
                 break
     # Both sides have to agree: bone inside the head or a hole in the forehead is no orbit.
-    if len(rims) < 2 or max(rims) - min(rims) > 12.0:
+    if len(rims) < 2 or max(rims) - min(rims) > 12.0 or abs(np.mean(rims) - RIM_DEG) > _MAX_TILT_DEG:
         return RIM_DEG
     return float(np.mean(rims))
