@@ -47,7 +47,8 @@ demo: $(DEMO_VENV)/.installed
 	$(DEMO_VENV)/bin/python -m monai_sparse_refine.data.phantom --seed 7 --spacing 1.0 --defect bilateral \
 		--output-dir $(DEMO_OUTPUT)/input
 	$(DEMO_VENV)/bin/python -m monai.bundle run --config_file $(BUNDLE)/configs/inference.json \
-		--bundle_root $(BUNDLE) --input $(DEMO_OUTPUT)/input/defective.nii.gz --output_dir $(DEMO_OUTPUT)
+		--bundle_root $(BUNDLE) --dataset_dir $(DEMO_OUTPUT)/input/defective.nii.gz \
+		--truth_dir $(DEMO_OUTPUT)/input/truth/complete.nii.gz --output_dir $(DEMO_OUTPUT)/result --engine native
 
 test: $(VENV)/.minkowski
 	$(TEST_ENVIRONMENT) $(VENV)/bin/python -m pytest -n $(TEST_JOBS) $(PYTEST_ARGS)

@@ -1,0 +1,145 @@
+"""Ignite handler that tells a person what a completion run does and leaves mesh, picture and table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+
+from monai_sparse_refine.metrics import border_dice, dice, hd95, volume_ml
+from monai_sparse_refine.report.figure import completion_figure
+from monai_sparse_refine.report.mesh import write_mesh
+from monai_sparse_refine.report.table import write_case_table
+from monai_sparse_refine.volume import as_mask, case_name, spacing_of
+
+
+class CompletionReport:
+    """Report every completed skull of an evaluator: a progress line, implant mesh, picture and table row.
+
+    Attach it to a MONAI evaluator (``val_handlers``); the postprocessing must leave [1, X, Y, Z] masks under the
+    keys below. Writes ``<case>_implant.stl`` (world mm), ``<case>.png`` and, at the end, ``cases.csv``.
+
+    Args:
+        output_dir: where to write.
+        total: number of cases, for the progress line; None if unknown.
+        skull_key, completed_key, implant_key: keys of the defective mask, the completion and the implant.
+        truth_key: key of the true complete mask, scored where an item has it.
+        name_key: key of the case's name, for items that have one; else the file's name is used.
+        mesh: write the implant's mesh.
+        figure: draw the picture.
+        log: where lines go; ``print`` by default.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        *,
+        total: int | None = None,
+        skull_key: str = "skull",
+        completed_key: str = "completed",
+        implant_key: str = "implant",
+        truth_key: str = "truth",
+        name_key: str = "name",
+        mesh: bool = True,
+        figure: bool = True,
+        log: Callable[[str], None] = print,
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.total = total
+        self.keys = {"skull": skull_key, "completed": completed_key, "implant": implant_key, "truth": truth_key}
+        self.name_key = name_key
+        self.mesh = mesh
+        self.figure = figure
+        self.log = log
+        self.rows: list[dict[str, Any]] = []
+        self.started = time.perf_counter()
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the engine."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.GET_BATCH_COMPLETED, self._announce)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._report_batch)
+        engine.add_event_handler(Events.COMPLETED, self._finish)
+
+    def _start(self, engine: Engine) -> None:
+        self.rows = []
+        self.started = time.perf_counter()
+
+    def _announce(self, engine: Engine) -> None:
+        batch = engine.state.batch
+        masks = batch.get(self.keys["skull"]) if isinstance(batch, Mapping) else None
+        if masks is None:
+            return
+        number = f"{len(self.rows) + 1}" + (f"/{self.total}" if self.total else "")
+        shape = "x".join(str(n) for n in masks.shape[2:])
+        self.log(f"[{number}] completing {_source_name(masks)} ({shape} voxels) ...")
+
+    def _report_batch(self, engine: Engine) -> None:
+        outputs, inputs = engine.state.output, engine.state.batch
+        if not isinstance(outputs, (list, tuple)):
+            raise TypeError("CompletionReport needs decollated items: leave the evaluator's decollate=True.")
+        for source, output in zip(inputs, outputs, strict=True):
+            self._report({**source, **output})
+
+    def _report(self, item: Mapping[str, Any]) -> None:
+        skull, completed, implant = (item[self.keys[name]] for name in ("skull", "completed", "implant"))
+        name = str(item.get(self.name_key) or _source_name(skull))
+        spacing = spacing_of(skull)
+        row: dict[str, Any] = {"case": name, "implant_ml": volume_ml(implant, spacing=spacing)}
+        truth = item.get(self.keys["truth"])
+        true_implant = None
+        if truth is not None:
+            true_implant = as_mask(truth) & ~as_mask(skull)
+            row["implant_dice"] = dice(implant, true_implant)
+            row["border_dice"] = border_dice(implant, true_implant, skull, spacing=spacing)
+            row["hd95_mm"] = hd95(implant, true_implant, spacing=spacing)
+            row["skull_dice"] = dice(completed, truth)
+        if self.mesh:
+            if row["implant_ml"] > 0:
+                path = self.output_dir / f"{name}_implant.stl"
+                write_mesh(implant, affine=skull.affine, path=path)
+                row["mesh"] = str(path)
+            else:
+                self.log(f"    {name}: no hole found, the implant is empty and no mesh is written.")
+        if self.figure:
+            path = self.output_dir / f"{name}.png"
+            completion_figure(skull, completed, implant, spacing=spacing, path=path, title=name, truth=true_implant)
+            row["figure"] = str(path)
+        row["seconds"] = round(time.perf_counter() - self.started, 1)
+        self.started = time.perf_counter()
+        self.rows.append(row)
+        self.log("    " + summary_line(row))
+
+    def _finish(self, engine: Engine) -> None:
+        if not self.rows:
+            return
+        path = write_case_table(self.rows, self.output_dir / "cases.csv")
+        self.log(f"{len(self.rows)} completed. Masks, meshes, pictures and the table are in {self.output_dir}:")
+        for row in self.rows:
+            for kind in ("mesh", "figure"):
+                if kind in row:
+                    self.log(f"    {row[kind]}")
+        self.log(f"    {path}")
+
+
+def summary_line(row: Mapping[str, Any]) -> str:
+    """One line of a case's numbers, in the order a surgeon would ask for them."""
+    parts = [f"implant {row['implant_ml']:.1f} ml"]
+    if "implant_dice" in row:
+        parts.append(f"Dice {row['implant_dice']:.3f}")
+        parts.append(f"border Dice {row['border_dice']:.3f}")
+        parts.append(f"HD95 {row['hd95_mm']:.1f} mm")
+        parts.append(f"whole-skull Dice {row['skull_dice']:.4f}")
+    parts.append(f"{row['seconds']:.1f} s")
+    return ", ".join(parts)
+
+
+def _source_name(mask: Any) -> str:
+    """Case name from a MetaTensor's file name; a batch is named by its first item."""
+    name = getattr(mask, "meta", {}).get("filename_or_obj", "case")
+    if isinstance(name, (list, tuple)):
+        name = name[0]
+    return case_name(name)

@@ -1,0 +1,238 @@
+"""The skull completion bundle end to end, as a user runs it, on small generated skulls."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from monai_sparse_refine.data import skull_phantom
+from monai_sparse_refine.transforms import RandCranialDefect
+
+BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "skull_completion"
+
+
+def _bundle(*config: str, **overrides: object) -> subprocess.CompletedProcess:
+    names = [str(BUNDLE / "configs" / name) for name in config]
+    arguments = [f"--{name}={value}" for name, value in {"bundle_root": BUNDLE, **overrides}.items()]
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run"]
+        + [f"--config_file={names if len(names) > 1 else names[0]}", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+@pytest.fixture(scope="module")
+def skulls(tmp_path_factory) -> Path:
+    """Two complete phantoms of 4 mm, one with an oblique and flipped affine."""
+    folder = tmp_path_factory.mktemp("skulls")
+    for seed, turn in ((3, 0.0), (4, 0.2)):
+        skull = skull_phantom(seed, spacing=(4.0, 4.0, 5.0))
+        affine = skull.affine.numpy().copy()
+        rotation = np.eye(4)
+        rotation[:2, :2] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
+        data = skull[0].numpy()
+        if turn:
+            data = data[::-1]
+            affine = affine @ np.diag([-1.0, 1.0, 1.0, 1.0])
+            affine[0, 3] = -affine[0, 3]
+        nib.save(nib.Nifti1Image(data, rotation @ affine), folder / f"skull{seed}.nii.gz")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def defective(skulls, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("defective")
+    for index, path in enumerate(sorted(skulls.iterdir())):
+        image = nib.load(path)
+        skull = torch.from_numpy(np.asarray(image.dataobj)[None].copy())
+        from monai.data import MetaTensor
+
+        cut = RandCranialDefect(kinds=("parietotemporal",)).set_random_state(index)
+        holed = cut(MetaTensor(skull, affine=image.affine))
+        nib.save(nib.Nifti1Image(holed[0].numpy(), image.affine), folder / path.name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def completed(defective, skulls, tmp_path_factory) -> tuple[Path, str]:
+    output = tmp_path_factory.mktemp("output")
+    result = _bundle("inference.json", dataset_dir=defective, truth_dir=skulls, output_dir=output, engine="native")
+    assert result.returncode == 0, result.stdout + result.stderr
+    return output, result.stdout
+
+
+def test_output_geometry_equals_input_geometry(completed, defective):
+    output, _ = completed
+    for path in defective.iterdir():
+        name = path.name.removesuffix(".nii.gz")
+        source = nib.load(path)
+        bone = np.asarray(source.dataobj)
+        for kind in ("completed", "implant"):
+            image = nib.load(output / f"{name}_{kind}.nii.gz")
+            assert image.shape == source.shape
+            assert image.get_data_dtype() == np.uint8
+            np.testing.assert_array_equal(image.affine, source.affine)
+        whole = np.asarray(nib.load(output / f"{name}_completed.nii.gz").dataobj)
+        implant = np.asarray(nib.load(output / f"{name}_implant.nii.gz").dataobj)
+        assert (whole[bone > 0] == 1).all()  # every input voxel is kept
+        np.testing.assert_array_equal(implant, whole - bone)
+        assert implant.any()
+
+
+def test_mesh_picture_and_table_are_left_and_named(completed, defective):
+    output, text = completed
+    for path in defective.iterdir():
+        name = path.name.removesuffix(".nii.gz")
+        for file in (f"{name}_implant.stl", f"{name}.png"):
+            assert (output / file).stat().st_size > 1000
+            assert str(output / file) in text
+    table = (output / "cases.csv").read_text().splitlines()
+    assert len(table) == 3 and "implant_dice" in table[0]
+    assert not [path for path in output.rglob("*") if path.name.startswith(".")]
+
+
+def test_progress_and_numbers_are_printed(completed):
+    _, text = completed
+    assert "[1/2] completing" in text and "[2/2] completing" in text
+    assert "ml" in text and "Dice" in text
+
+
+def test_the_implant_fills_the_hole(completed, defective, skulls):
+    output, _ = completed
+    overlaps = []
+    for path in defective.iterdir():
+        bone, whole = (np.asarray(nib.load(folder / path.name).dataobj) > 0 for folder in (defective, skulls))
+        name = path.name.removesuffix(".nii.gz")
+        implant = np.asarray(nib.load(output / f"{name}_implant.nii.gz").dataobj) > 0
+        truth = whole & ~bone
+        overlaps.append(2 * (implant & truth).sum() / (implant.sum() + truth.sum()))
+    assert np.mean(overlaps) > 0.5, overlaps  # coarse voxels; the accuracy table has the real figures
+
+
+def _save(path: Path, data: np.ndarray, affine: np.ndarray | None = None) -> Path:
+    nib.save(nib.Nifti1Image(data, np.eye(4) if affine is None else affine), path)
+    return path
+
+
+def _bad_inputs(folder: Path) -> dict[str, tuple[Path, str]]:
+    ball = np.zeros((8, 8, 8), np.uint8)
+    ball[2:6, 2:6, 2:6] = 1
+    nan = ball.astype(np.float32)
+    nan[0, 0, 0] = np.nan
+    broken = folder / "broken.nii.gz"
+    broken.write_bytes(_save(folder / "whole.nii.gz", np.random.rand(9, 9, 9)).read_bytes()[:600])
+    return {
+        "missing": (folder / "no.nii.gz", "no such file"),
+        "unreadable": (broken, "broken.nii.gz"),
+        "not 3D": (_save(folder / "flat.nii.gz", ball[0]), "3D"),
+        "empty": (_save(folder / "empty.nii.gz", ball * 0), "empty"),
+        "soft CT": (_save(folder / "soft.nii.gz", ball.astype(np.int16) * 90 - 1000), "hu_threshold"),
+        "labels": (_save(folder / "labels.nii.gz", ball * 3), "0 and 1"),
+        "NaN": (_save(folder / "nan.nii.gz", nan), "NaN"),
+    }
+
+
+def test_bad_input_gets_one_clear_line_and_leaves_nothing(tmp_path):
+    for name, (path, message) in _bad_inputs(tmp_path).items():
+        output = tmp_path / "output" / name.replace(" ", "_")
+        result = _bundle("inference.json", dataset_dir=path, output_dir=output, engine="native")
+        assert result.returncode == 1, name
+        lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1 and message in lines[0], (name, result.stderr)
+        assert "Traceback" not in result.stderr, name
+        assert not output.exists() or not list(output.iterdir())
+
+
+def test_wrong_and_corrupt_weights_get_one_clear_line(tmp_path, defective):
+    corrupt = tmp_path / "corrupt.pt"
+    corrupt.write_bytes(b"not weights")
+    other = tmp_path / "other.pt"
+    torch.save({"stem.0.kernel": torch.zeros(27, 1, 8)}, other)
+    for weights in (tmp_path / "no.pt", corrupt, other):
+        result = _bundle(
+            "inference.json", dataset_dir=defective, output_dir=tmp_path / "out", weights=weights, engine="native"
+        )
+        assert result.returncode == 1
+        assert f"error: weights {weights}" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_an_unwritable_output_folder_gets_one_clear_line(tmp_path, defective):
+    taken = tmp_path / "file"
+    taken.write_text("not a folder")
+    result = _bundle("inference.json", dataset_dir=defective, output_dir=taken / "out", engine="native")
+    assert result.returncode == 1
+    assert "error: " in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.fixture(scope="module")
+def trained(skulls, tmp_path_factory) -> Path:
+    """Two one-epoch training runs in one folder: the second resumes after the first."""
+    work = tmp_path_factory.mktemp("work")
+    options = {
+        "dataset_dir": skulls,
+        "work_dir": work,
+        "phantoms": 0,
+        "validation_phantoms": 1,
+        "validation_kinds": "['random']",
+        "working_spacing": 6.0,
+        "channels": "[4, 4, 6, 6, 8]",
+        "val_interval": 1,
+        "num_workers": 0,
+        "engine": "native",
+    }
+    first = _bundle("train.json", **options, max_epochs=1)
+    assert first.returncode == 0, first.stdout + first.stderr
+    second = _bundle("train.json", **options, max_epochs=2)
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert "resuming after epoch 1 of 2" in second.stdout
+    return work
+
+
+def test_training_leaves_checkpoints_and_tensorboard(trained):
+    assert (trained / "checkpoints" / "checkpoint_epoch=2.pt").is_file()
+    best = torch.load(trained / "checkpoints" / "best.pt", weights_only=True)
+    assert set(best) == {"model", "metric", "epoch"}
+    assert list((trained / "logs").glob("events.out.tfevents.*"))
+
+
+def test_trained_weights_run_in_the_inference_configuration(trained, defective, tmp_path):
+    result = _bundle(
+        "inference.json",
+        dataset_dir=defective / "skull3.nii.gz",
+        output_dir=tmp_path,
+        weights=trained / "checkpoints" / "best.pt",
+        working_spacing=6.0,
+        engine="native",
+        **{"network_def#channels": "[4, 4, 6, 6, 8]"},
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert (tmp_path / "skull3_completed.nii.gz").is_file()
+
+
+def test_evaluation_scores_every_skull_and_kind(skulls, tmp_path):
+    result = _bundle(
+        "inference.json",
+        "evaluate.json",
+        dataset_dir=skulls,
+        output_dir=tmp_path,
+        kinds="['parietotemporal', 'random']",
+        engine="native",
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    table = (tmp_path / "cases.csv").read_text().splitlines()
+    assert len(table) == 1 + 2 * 2
+    assert "mean over 4 cases" in result.stdout and "implant_dice" in result.stdout
+
+
+def test_split_file_has_disjoint_parts():
+    split = json.loads((BUNDLE / "docs" / "split.json").read_text())
+    parts = [set(names) for names in split.values()]
+    assert set(split) == {"training", "validation", "test"}
+    assert sum(len(part) for part in parts) == len(set.union(*parts))
