@@ -28,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         complete = skull_phantom(options.seed, spacing=options.spacing)
         defect_seed = options.seed if options.defect_seed is None else options.defect_seed
-        cut = RandCranialDefect(options.defect).set_random_state(defect_seed)
+        cut = RandCranialDefect(options.defect)
+        cut.set_random_state(defect_seed)
         defective = cut(complete)
         implant = complete.as_tensor() - defective.as_tensor()
         volumes = {

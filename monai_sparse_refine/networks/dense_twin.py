@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -55,7 +56,7 @@ class DenseTwin(nn.Module):
 
         self.stem = same(in_channels, widths[0])
         self.encoder, self.decoder, self.heads = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
-        for fine, coarse in zip(widths[:-1], widths[1:], strict=True):
+        for fine, coarse in pairwise(widths):
             down = block(conv(fine, coarse, 2, stride=2, bias=False), coarse)
             self.encoder.append(nn.Sequential(down, same(coarse, coarse)))
         for level in reversed(range(self.levels)):
@@ -65,7 +66,7 @@ class DenseTwin(nn.Module):
             up = block(transpose(coarse, fine, kernel, stride=2, padding=padding, bias=False), fine)
             self.decoder.append(nn.Sequential(up, same(fine, fine)))
             head = conv(fine, 1, 1)
-            nn.init.constant_(head.bias, head_bias)
+            nn.init.constant_(head.get_parameter("bias"), head_bias)
             self.heads.append(head)
 
     def forward(self, x: Tensor, target: Tensor | None = None) -> Tensor | SparsePrediction:
@@ -89,7 +90,8 @@ class DenseTwin(nn.Module):
                 levels.append(_level(logits, truth, stride=2**level))
         if truth is not None:
             return SparsePrediction(levels)
-        return logits[(slice(None), slice(None), *(slice(0, n) for n in spatial))]
+        crop = (slice(None), slice(None), *(slice(0, n) for n in spatial))
+        return logits[crop]
 
 
 def _level(logits: Tensor, truth: Tensor, *, stride: int) -> LevelPrediction:

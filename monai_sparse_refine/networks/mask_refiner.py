@@ -119,7 +119,9 @@ class MaskRefiner(nn.Module):
 
     def _to_sparse(self, x: Tensor, active: Tensor) -> object:
         features = x.movedim(1, -1)[tuple(active.unbind(1))].to(self._dtype())  # (N, C)
-        return get_engine(self.network.engine_name).SparseTensor(features=features, coordinates=active.int().contiguous())
+        return get_engine(self.network.engine_name).SparseTensor(
+            features=features, coordinates=active.int().contiguous()
+        )
 
     def _dtype(self) -> torch.dtype:
         return next(self.parameters()).dtype
@@ -132,9 +134,7 @@ def active_coordinates(x: Tensor) -> Tensor:
 
 def _mark_known(levels: Sequence[LevelPrediction], mask: Tensor) -> list[LevelPrediction]:
     """Mark the cells that hold a voxel of the mask to refine (the first channel)."""
-    return [
-        level._replace(known=occupied(level.coordinates, mask, stride=level.stride)) for level in levels
-    ]
+    return [level._replace(known=occupied(level.coordinates, mask, stride=level.stride)) for level in levels]
 
 
 def _plain(x: Tensor) -> Tensor:

@@ -95,17 +95,8 @@ class SparseGenerativeUNet(nn.Module):
             )
             head = me.MinkowskiConvolution(fine, 1, kernel_size=1, bias=True, **options)
             nn.init.constant_(head.bias, head_bias)
-            self.decoder.append(
-                nn.ModuleDict(
-                    {
-                        "grow": grow,
-                        "grow_norm": _norm(me, fine),
-                        "refine": _block(
-                            me, me.MinkowskiConvolution(fine, fine, kernel_size=3, **options)
-                        ),
-                    }
-                )
-            )
+            refine = _block(me, me.MinkowskiConvolution(fine, fine, kernel_size=3, **options))
+            self.decoder.append(_Growth(grow, _norm(me, fine), refine))
             self.heads.append(head)
 
     def forward(
@@ -131,14 +122,15 @@ class SparseGenerativeUNet(nn.Module):
         x = skips.pop()
 
         predictions: list[LevelPrediction] = []
-        for stage, head, level in zip(self.decoder, self.heads, reversed(range(self.levels)), strict=True):
+        stages: Any = zip(self.decoder, self.heads, reversed(range(self.levels)), strict=True)
+        for stage, head, level in stages:
             stride = 2**level
-            x = stage["grow"](x)
+            x = stage.grow(x)
             if bounds is not None:
                 inside = within_bounds(x.C, bounds)
                 if not bool(inside.all()):
                     x = prune(x, inside)
-            x = union(stage["refine"](stage["grow_norm"](x)), skips.pop())
+            x = union(stage.refine(stage.grow_norm(x)), skips.pop())
             logits = head(x).F.squeeze(1)  # (N,)
             coordinates = x.C
             truth = None if target is None else occupied(coordinates, target, stride=stride)
@@ -186,6 +178,16 @@ def resolve_channels(channels: str | Sequence[int]) -> tuple[int, ...]:
     return widths
 
 
+class _Growth(nn.Module):
+    """Layers of one decoder level; clipping and union come between them, so the network calls them one by one."""
+
+    def __init__(self, grow: nn.Module, grow_norm: nn.Module, refine: nn.Module) -> None:
+        super().__init__()
+        self.grow = grow
+        self.grow_norm = grow_norm
+        self.refine = refine
+
+
 class _Block(nn.Sequential):
     """A chain of layers whose batch norm also trains on a single voxel (a small volume has one at the bottom).
 
@@ -205,11 +207,13 @@ def _norm(me: Any, channels: int) -> _Block:
     return _Block(me.MinkowskiBatchNorm(channels), me.MinkowskiReLU(inplace=True))
 
 
-def _block(me: Any, convolution: nn.Module) -> _Block:
+def _block(me: Any, convolution: Any) -> _Block:
     return _Block(convolution, *_norm(me, convolution.out_channels))
 
 
-def _empty_levels(level: int, coordinates: Tensor, logits: Tensor, with_target: bool) -> list[LevelPrediction]:
+def _empty_levels(
+    level: int, coordinates: Tensor, logits: Tensor, with_target: bool
+) -> list[LevelPrediction]:
     """Predictions without voxels for the strides below 2 ** level; the slices keep dtype, device and graph."""
     truth = torch.zeros(0, dtype=torch.bool, device=logits.device) if with_target else None
     return [LevelPrediction(2**fine, coordinates[:0], logits[:0], truth) for fine in reversed(range(level))]

@@ -49,7 +49,12 @@ class CompletionReport:
     ) -> None:
         self.output_dir = Path(output_dir)
         self.total = total
-        self.keys = {"skull": skull_key, "completed": completed_key, "implant": implant_key, "truth": truth_key}
+        self.keys = {
+            "skull": skull_key,
+            "completed": completed_key,
+            "implant": implant_key,
+            "truth": truth_key,
+        }
         self.name_key = name_key
         self.mesh = mesh
         self.figure = figure
@@ -106,7 +111,9 @@ class CompletionReport:
                 self.log(f"    {name}: no hole found, the implant is empty and no mesh is written.")
         if self.figure:
             path = self.output_dir / f"{name}.png"
-            completion_figure(skull, completed, implant, spacing=spacing, path=path, title=name, truth=true_implant)
+            completion_figure(
+                skull, completed, implant, spacing=spacing, path=path, title=name, truth=true_implant
+            )
             row["figure"] = str(path)
         row["seconds"] = round(time.perf_counter() - self.started, 1)
         self.started = time.perf_counter()
@@ -117,7 +124,9 @@ class CompletionReport:
         if not self.rows:
             return
         path = write_case_table(self.rows, self.output_dir / "cases.csv")
-        self.log(f"{len(self.rows)} completed. Masks, meshes, pictures and the table are in {self.output_dir}:")
+        self.log(
+            f"{len(self.rows)} completed. Masks, meshes, pictures and the table are in {self.output_dir}:"
+        )
         for row in self.rows:
             for kind in ("mesh", "figure"):
                 if kind in row:

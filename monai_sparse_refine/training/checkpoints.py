@@ -82,13 +82,14 @@ class BestWeights:
         engine.add_event_handler(Events.COMPLETED, self._save)
 
     def _save(self, engine: Engine) -> None:
-        metric = float(engine.state.metrics[engine.state.key_metric_name])
+        state: Any = engine.state
+        metric = float(state.metrics[state.key_metric_name])
         if metric <= self.best:
             return
         self.best = metric
-        state = {"model": unwrap(self.network).state_dict(), "metric": metric, "epoch": engine.state.epoch}
+        best = {"model": unwrap(self.network).state_dict(), "metric": metric, "epoch": state.epoch}
         with atomic_path(self.path) as temporary:
-            torch.save(state, temporary)
+            torch.save(best, temporary)
 
 
 def export_weights(source: str | Path, target: str | Path) -> None:

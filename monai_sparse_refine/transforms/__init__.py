@@ -2,59 +2,59 @@
 
 from monai_sparse_refine.transforms.binary_mask import (
     ToBinaryMask,
-    ToBinaryMaskd,
     ToBinaryMaskD,
+    ToBinaryMaskd,
     ToBinaryMaskDict,
 )
 from monai_sparse_refine.transforms.cranial_defect import (
     DEFECT_KINDS,
     RandCranialDefect,
-    RandCranialDefectd,
     RandCranialDefectD,
+    RandCranialDefectd,
     RandCranialDefectDict,
 )
 from monai_sparse_refine.transforms.dense_sparse import (
     DenseToSparse,
-    DenseToSparsed,
     DenseToSparseD,
+    DenseToSparsed,
     DenseToSparseDict,
     SparseToDense,
-    SparseToDensed,
     SparseToDenseD,
+    SparseToDensed,
     SparseToDenseDict,
     sparse_collate,
 )
 from monai_sparse_refine.transforms.fixed_defect import (
-    FixedCranialDefectd,
     FixedCranialDefectD,
+    FixedCranialDefectd,
     FixedCranialDefectDict,
 )
 from monai_sparse_refine.transforms.implant import (
     CompleteMask,
-    CompleteMaskd,
     CompleteMaskD,
+    CompleteMaskd,
     CompleteMaskDict,
     ExtractImplant,
-    ExtractImplantd,
     ExtractImplantD,
+    ExtractImplantd,
     ExtractImplantDict,
 )
 from monai_sparse_refine.transforms.mirror import (
     MirrorImage,
-    MirrorImaged,
     MirrorImageD,
+    MirrorImaged,
     MirrorImageDict,
     midsagittal_plane,
     mirror_image,
 )
 from monai_sparse_refine.transforms.resample import (
     ResampleToSpacing,
-    ResampleToSpacingd,
     ResampleToSpacingD,
+    ResampleToSpacingd,
     ResampleToSpacingDict,
 )
-from monai_sparse_refine.transforms.save import SaveMaskd, SaveMaskD, SaveMaskDict
-from monai_sparse_refine.transforms.warp import RandWarpMask, RandWarpMaskd, RandWarpMaskD, RandWarpMaskDict
+from monai_sparse_refine.transforms.save import SaveMaskD, SaveMaskd, SaveMaskDict
+from monai_sparse_refine.transforms.warp import RandWarpMask, RandWarpMaskD, RandWarpMaskd, RandWarpMaskDict
 
 __all__ = [
     "DEFECT_KINDS",

@@ -44,7 +44,9 @@ class DenseToSparse(Transform):
             raise ValueError(f"DenseToSparse expects [C, *spatial], got shape {tuple(dense.shape)}.")
         voxels = (dense > self.threshold).any(dim=0).nonzero()  # (N, D)
         if len(voxels) == 0:
-            raise ValueError("DenseToSparse got a mask without foreground: skip empty masks before this transform.")
+            raise ValueError(
+                "DenseToSparse got a mask without foreground: skip empty masks before this transform."
+            )
         features = dense.movedim(0, -1)[tuple(voxels.unbind(1))].to(self.dtype)  # (N, C)
         coordinates = torch.cat([torch.zeros_like(voxels[:, :1]), voxels], dim=1)
         return get_engine(self.engine).SparseTensor(
@@ -118,7 +120,7 @@ class DenseToSparsed(MapTransform):
 
 
 class SparseToDensed(MapTransform):
-    """Dictionary version of :class:`SparseToDense`; ``reference_key`` names the volume that gives shape and metadata."""
+    """Dictionary version of :class:`SparseToDense`; ``reference_key`` is the volume that gives shape and metadata."""
 
     backend = SparseToDense.backend
 

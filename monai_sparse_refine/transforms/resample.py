@@ -35,9 +35,7 @@ def resample_to_shape(image: Tensor, shape: Sequence[int]) -> Tensor:
 
 def working_shape(shape: Sequence[int], spacing: Sequence[float], working_spacing: float) -> tuple[int, ...]:
     """Shape of the grid of about ``working_spacing`` mm over the same box; an axis is never less than 1 voxel."""
-    return tuple(
-        max(1, round(n * mm / working_spacing)) for n, mm in zip(shape, spacing, strict=True)
-    )
+    return tuple(max(1, round(n * mm / working_spacing)) for n, mm in zip(shape, spacing, strict=True))
 
 
 class ResampleToSpacing(InvertibleTransform, Transform):

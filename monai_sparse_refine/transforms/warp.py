@@ -20,7 +20,8 @@ class RandWarpMask(RandomizableTransform):
     """Deform a 3D mask at random: anisotropic scale, rotation, mirror flip and a smooth elastic field.
 
     All parts are composed into one sampling field, so the mask is interpolated once (thin bone does not survive
-    several interpolations). The output lies on the input's grid; what leaves it is cut off, as by a scanner's field of view.
+    several interpolations). The output lies on the input's grid; what leaves it is cut off, as at the edge of a
+    scan.
 
     Args:
         prob: probability of deforming at all.
@@ -88,10 +89,13 @@ class RandWarpMask(RandomizableTransform):
         field = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1) @ inverse.T  # (X, Y, Z, 3)
         if self.elastic_mm > 0:
             controls = [
-                max(4, round(n * mm / self.control_mm) + 1) for n, mm in zip(shape, spacing.tolist(), strict=True)
+                max(4, round(n * mm / self.control_mm) + 1)
+                for n, mm in zip(shape, spacing.tolist(), strict=True)
             ]
             draw = np.random.RandomState(self.seed).uniform(-1, 1, (1, 3, *controls)) * self.elastic_mm
-            smooth = F.avg_pool3d(torch.as_tensor(draw).float(), 2, stride=1)  # takes the corners off the field
+            smooth = F.avg_pool3d(
+                torch.as_tensor(draw).float(), 2, stride=1
+            )  # takes the corners off the field
             shift = F.interpolate(smooth, size=tuple(shape), mode="trilinear", align_corners=True)
             field = field + shift[0].movedim(0, -1)
         return field[None]

@@ -20,8 +20,11 @@ def _bundle(*config: str, **overrides: object) -> subprocess.CompletedProcess:
     names = [str(BUNDLE / "configs" / name) for name in config]
     arguments = [f"--{name}={value}" for name, value in {"bundle_root": BUNDLE, **overrides}.items()]
     return subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run"]
-        + [f"--config_file={names if len(names) > 1 else names[0]}", *arguments],
+        [
+            *(sys.executable, "-W", "ignore", "-m", "monai.bundle", "run"),
+            f"--config_file={names if len(names) > 1 else names[0]}",
+            *arguments,
+        ],
         capture_output=True,
         text=True,
         timeout=600,
@@ -63,7 +66,9 @@ def defective(skulls, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def completed(defective, skulls, tmp_path_factory) -> tuple[Path, str]:
     output = tmp_path_factory.mktemp("output")
-    result = _bundle("inference.json", dataset_dir=defective, truth_dir=skulls, output_dir=output, engine="native")
+    result = _bundle(
+        "inference.json", dataset_dir=defective, truth_dir=skulls, output_dir=output, engine="native"
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     return output, result.stdout
 
@@ -157,7 +162,11 @@ def test_wrong_and_corrupt_weights_get_one_clear_line(tmp_path, defective):
     torch.save({"stem.0.kernel": torch.zeros(27, 1, 8)}, other)
     for weights in (tmp_path / "no.pt", corrupt, other):
         result = _bundle(
-            "inference.json", dataset_dir=defective, output_dir=tmp_path / "out", weights=weights, engine="native"
+            "inference.json",
+            dataset_dir=defective,
+            output_dir=tmp_path / "out",
+            weights=weights,
+            engine="native",
         )
         assert result.returncode == 1
         assert f"error: weights {weights}" in result.stderr and "Traceback" not in result.stderr

@@ -34,7 +34,9 @@ def test_dice_term_of_the_finest_level(prediction):
     p = 1 / (1 + math.exp(-2))
     assert float(soft_dice_loss(level)) == pytest.approx(1 - (2 * p + 1) / (p + 1 + 1))
     plain, with_dice = LevelwiseGenerativeLoss(), LevelwiseGenerativeLoss(dice_weight=0.5)
-    assert float(with_dice(prediction) - plain(prediction)) == pytest.approx(0.5 * float(soft_dice_loss(level)), rel=1e-4)
+    assert float(with_dice(prediction) - plain(prediction)) == pytest.approx(
+        0.5 * float(soft_dice_loss(level)), rel=1e-4
+    )
 
 
 def test_known_cells_count_less():

@@ -17,7 +17,9 @@ from monai_sparse_refine.transforms.resample import ResampleToSpacing
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 
 
-def _run(engine: str, state: dict, rows: torch.Tensor, target: torch.Tensor | None, bounds, dtype: torch.dtype):
+def _run(
+    engine: str, state: dict, rows: torch.Tensor, target: torch.Tensor | None, bounds, dtype: torch.dtype
+):
     network = SparseGenerativeUNet(channels="ch1", engine=engine).to(dtype)
     network.load_state_dict(state)
     network.train(target is not None)
@@ -64,7 +66,9 @@ def _compare(rows, target, bounds, dtype, bias) -> int:
     if our_gradients and dtype == torch.float32:
         # Rounding flips a ReLU here and there, so float32 gradients are held against float64 ones: ours may be
         # off by no more than the tolerance and twice what MinkowskiEngine is off.
-        double = {name: value.double() if value.is_floating_point() else value for name, value in state.items()}
+        double = {
+            name: value.double() if value.is_floating_point() else value for name, value in state.items()
+        }
         exact = _run("minkowski", double, rows, target, bounds, torch.float64)[1]
     for name, gradient in our_gradients.items():
         truth = exact[name].to(torch.float64)

@@ -50,7 +50,9 @@ def test_mirror_image_fills_a_one_sided_hole():
     holed = head.copy()
     holed[38:, 25:45, 22:] = False
     hole = head & ~holed
-    mirrored = MirrorImage()(MetaTensor(torch.from_numpy(holed[None]).float(), affine=torch.diag(torch.tensor([*SPACING, 1.0]))))
+    mirrored = MirrorImage()(
+        MetaTensor(torch.from_numpy(holed[None]).float(), affine=torch.diag(torch.tensor([*SPACING, 1.0])))
+    )
     assert float((mirrored.as_tensor()[0].numpy() > 0)[hole].mean()) > 0.85
 
 
@@ -79,7 +81,9 @@ def test_real_skull_is_nearly_symmetric(shared_data: Path):
 
 
 def test_append_gives_the_network_two_channels_and_keeps_metadata():
-    mask = MetaTensor(torch.from_numpy(_head()[None]).to(torch.uint8), affine=torch.diag(torch.tensor([*SPACING, 1.0])))
+    mask = MetaTensor(
+        torch.from_numpy(_head()[None]).to(torch.uint8), affine=torch.diag(torch.tensor([*SPACING, 1.0]))
+    )
     out = MirrorImaged("image", append=True)({"image": mask})["image"]
     assert out.shape == (2, *mask.shape[1:]) and out.dtype == torch.uint8
     assert torch.equal(out[:1].as_tensor(), mask.as_tensor())

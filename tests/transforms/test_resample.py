@@ -27,7 +27,9 @@ def test_area_down_and_linear_up_keep_the_box_and_the_affine():
     out = ResampleToSpacing(2.0)(volume)
     assert out.shape == (1, 6, 10, 12)
     assert out.dtype == torch.uint8
-    np.testing.assert_allclose(_box_corners(out.affine, out.shape[1:]), _box_corners(volume.affine, volume.shape[1:]))
+    np.testing.assert_allclose(
+        _box_corners(out.affine, out.shape[1:]), _box_corners(volume.affine, volume.shape[1:])
+    )
     # 6 x 6 x 4 voxels of 8 mm3; a working voxel has 8 mm3, too.
     assert int(out.sum()) == 6 * 6 * 4
 

@@ -44,7 +44,9 @@ def test_flip_is_left_right():
 def test_rotation_is_in_millimetres_on_anisotropic_voxels():
     # A ball stays a ball under rotation, whatever the voxel's shape.
     ball = _ball((1.5, 1.5, 3.0))
-    turned = RandWarpMask(scale=0, rotation=45, elastic_mm=0, flip_prob=0, threshold=0.5).set_random_state(3)(ball)
+    turned = RandWarpMask(scale=0, rotation=45, elastic_mm=0, flip_prob=0, threshold=0.5).set_random_state(3)(
+        ball
+    )
     both = (turned.as_tensor() & ball.as_tensor()).sum()
     assert float(2 * both / (turned.sum() + ball.sum())) > 0.97
 
