@@ -26,21 +26,26 @@ help:
 
 setup: $(VENV)/.minkowski
 
+# $(call environment,FOLDER,PACKAGE) makes a virtual environment with the package, in the tested versions.
+define environment
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo "$(PYTHON) is older than Python 3.10: make PYTHON=python3.11 ..." >&2; exit 1; }
+	@echo "Installing into $(1), torch first (some minutes)"
+	$(PYTHON) -m venv $(1)
+	$(1)/bin/$(PIP) install --quiet torch==2.13.0 -c constraints.txt
+	$(1)/bin/$(PIP) install --quiet --editable "$(2)" -c constraints.txt
+	@touch $(1)/.installed
+endef
+
 $(VENV)/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/$(PIP) install --quiet torch==2.13.0 -c constraints.txt
-	$(VENV)/bin/$(PIP) install --quiet --editable ".[dev]" -c constraints.txt
-	@touch $@
+	$(call environment,$(VENV),.[dev])
+
+$(DEMO_VENV)/.installed: pyproject.toml constraints.txt
+	$(call environment,$(DEMO_VENV),.)
 
 # The tests compare the engines on the CPU, so that a CPU build is all they need.
 $(VENV)/.minkowski: $(VENV)/.installed
 	PIP_CONSTRAINT=constraints.txt $(VENV)/bin/python -m monai_sparse_refine.engine.install --cpu-only
-	@touch $@
-
-$(DEMO_VENV)/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(DEMO_VENV)
-	$(DEMO_VENV)/bin/$(PIP) install torch==2.13.0 -c constraints.txt
-	$(DEMO_VENV)/bin/$(PIP) install --editable . -c constraints.txt
 	@touch $@
 
 demo: $(DEMO_VENV)/.installed
