@@ -38,7 +38,7 @@ class MaskRefiner(nn.Module):
     Args:
         in_channels: channels of the dense input.
         spatial_dims: number of spatial dimensions.
-        channels, deepest_kernel, head_bias, max_voxels, engine: see :class:`SparseGenerativeUNet`.
+        channels, deepest_kernel, head_bias, keep_threshold, max_voxels, engine: see :class:`SparseGenerativeUNet`.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class MaskRefiner(nn.Module):
         channels: str | Sequence[int] = "ch1",
         deepest_kernel: int = 4,
         head_bias: float = -3.0,
+        keep_threshold: float = 0.0,
         max_voxels: int = 8_000_000,
         engine: str = "auto",
     ) -> None:
@@ -61,6 +62,7 @@ class MaskRefiner(nn.Module):
             dimension=spatial_dims,
             deepest_kernel=deepest_kernel,
             head_bias=head_bias,
+            keep_threshold=keep_threshold,
             max_voxels=max_voxels,
             engine=engine,
         )

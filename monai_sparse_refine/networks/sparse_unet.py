@@ -39,7 +39,7 @@ class SparseGenerativeUNet(nn.Module):
     The reference network of Li et al., Sci. Rep. 13:20229 (2023): convolution k3, then per level
     [convolution k2 s2, convolution k3] down and [generative transpose s2, convolution k3] up, each with batch
     norm and ReLU; the encoder's features are added over the union of voxels, a 1x1x1 head scores every voxel and
-    those with logit <= 0 are pruned. In training the target's voxels stay too, except at stride 1.
+    those with logit <= ``keep_threshold`` are pruned. In training the target's voxels stay too, except at stride 1.
 
     Args:
         in_channels: features per input voxel.
@@ -47,6 +47,9 @@ class SparseGenerativeUNet(nn.Module):
         dimension: number of spatial dimensions, 1 to 4.
         deepest_kernel: kernel of the deepest generative transpose (4 in the reference, 2 elsewhere).
         head_bias: initial bias of the heads. A negative prior keeps an untrained network from exploding.
+        keep_threshold: logit above which a voxel of a level before the last gets children (0 in the reference).
+            What is pruned on a coarse level is lost, what is kept in vain is rejected on a finer one; so a
+            negative threshold, in training and at inference alike, closes holes that 0 leaves open.
         max_voxels: most voxels that any level may generate; above it the most probable parents stay, with a
             warning. The deepest level generates at most ``deepest_kernel ** dimension`` per input cell.
         engine: "auto", "minkowski" or "native" (see :func:`monai_sparse_refine.engine.get_engine`).
@@ -60,6 +63,7 @@ class SparseGenerativeUNet(nn.Module):
         dimension: int = 3,
         deepest_kernel: int = 4,
         head_bias: float = -3.0,
+        keep_threshold: float = 0.0,
         max_voxels: int = 8_000_000,
         engine: str = "auto",
     ) -> None:
@@ -70,6 +74,7 @@ class SparseGenerativeUNet(nn.Module):
         self.dimension = dimension
         self.channels = widths
         self.levels = len(widths) - 1
+        self.keep_threshold = keep_threshold
         self.max_voxels = max_voxels
         me = get_engine(engine)
         self.engine_name = me.__name__.rsplit(".", 1)[-1]  # what "auto" meant when the layers were made
@@ -146,7 +151,7 @@ class SparseGenerativeUNet(nn.Module):
 
     def _keep(self, logits: Tensor, truth: Tensor | None) -> Tensor:
         """Voxels that go on to the next level: probable or true ones, within the budget."""
-        keep = logits > 0
+        keep = logits > self.keep_threshold
         if truth is not None:
             keep = keep | truth
         budget = max(1, self.max_voxels // 2**self.dimension)

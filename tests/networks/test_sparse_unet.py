@@ -74,6 +74,17 @@ def test_budget_keeps_the_most_probable_and_warns_once(engine_name, shell):
     assert parents <= best
 
 
+def test_lower_keep_threshold_gives_more_voxels_their_children(engine_name, holed):
+    counts = []
+    for threshold in (0.0, -1e9):
+        torch.manual_seed(0)
+        network = SparseGenerativeUNet(channels=SMALL, keep_threshold=threshold, engine=engine_name).eval()
+        levels = network(_sparse(engine_name, holed), bounds=holed.shape[2:])
+        counts.append((len(levels[0].logits), len(levels[1].logits)))
+    assert counts[0][0] == counts[1][0]  # the first level is generated from the input alone
+    assert counts[0][1] < counts[1][1] >= 8 * counts[1][0] * 0.8
+
+
 def test_nothing_kept_gives_empty_finer_levels(engine_name, holed):
     network = SparseGenerativeUNet(channels=(4, 4, 4, 4), head_bias=-1000.0, engine=engine_name)
     levels = network(_sparse(engine_name, holed))
