@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from monai_sparse_refine.data.inputs import check_output_dir, check_volume, find_volumes, preflight
 from monai_sparse_refine.data.phantom_volume import skull_phantom
+from monai_sparse_refine.data.public_datasets import (
+    SKULLBREAK_KINDS,
+    mug500_skulls,
+    paired_skulls,
+    skullbreak_cases,
+    skullfix_cases,
+)
 from monai_sparse_refine.data.skull_cases import (
     complete_skulls,
     completion_cases,
@@ -14,6 +21,7 @@ from monai_sparse_refine.data.skull_cases import (
 from monai_sparse_refine.data.weights import load_weights, read_weights
 
 __all__ = [
+    "SKULLBREAK_KINDS",
     "check_output_dir",
     "check_volume",
     "complete_skulls",
@@ -21,9 +29,13 @@ __all__ = [
     "defect_cases",
     "find_volumes",
     "load_weights",
+    "mug500_skulls",
+    "paired_skulls",
     "phantom_cases",
     "preflight",
     "read_split",
     "read_weights",
     "skull_phantom",
+    "skullbreak_cases",
+    "skullfix_cases",
 ]
