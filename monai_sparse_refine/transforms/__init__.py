@@ -47,6 +47,12 @@ from monai_sparse_refine.transforms.mirror import (
     midsagittal_plane,
     mirror_image,
 )
+from monai_sparse_refine.transforms.multi_resolution import (
+    MakeMultiResolution,
+    MakeMultiResolutionD,
+    MakeMultiResolutiond,
+    MakeMultiResolutionDict,
+)
 from monai_sparse_refine.transforms.resample import (
     ResampleToSpacing,
     ResampleToSpacingD,
@@ -73,6 +79,10 @@ __all__ = [
     "FixedCranialDefectD",
     "FixedCranialDefectDict",
     "FixedCranialDefectd",
+    "MakeMultiResolution",
+    "MakeMultiResolutionD",
+    "MakeMultiResolutionDict",
+    "MakeMultiResolutiond",
     "MirrorImage",
     "MirrorImageD",
     "MirrorImageDict",

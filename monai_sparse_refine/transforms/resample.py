@@ -71,7 +71,7 @@ class ResampleToSpacing(InvertibleTransform, Transform):
             if self.threshold is not None:
                 data = (data >= self.threshold).to(source.dtype)
             out = MetaTensor(data, meta=dict(source.meta))
-            out.affine = _box_affine(affine, shape, target)
+            out.affine = box_affine(affine, shape, target)
             out.applied_operations = list(source.applied_operations)
         self.push_transform(out, extra_info={"shape": list(shape), "affine": affine.tolist()})
         return out
@@ -118,7 +118,7 @@ class ResampleToSpacingd(MapTransform, InvertibleTransform):
         return out
 
 
-def _box_affine(affine: Tensor, shape: Sequence[int], target: Sequence[int]) -> Tensor:
+def box_affine(affine: Tensor, shape: Sequence[int], target: Sequence[int]) -> Tensor:
     """Affine of the grid ``target`` over the box of the grid ``shape`` (voxel edges aligned)."""
     ratio = np.asarray(shape, dtype=np.float64) / np.asarray(target, dtype=np.float64)
     scale = torch.eye(len(ratio) + 1, dtype=torch.float64)
