@@ -9,17 +9,24 @@ import torch
 from torch import Tensor, nn
 
 from monai_sparse_refine.engine.native.coordinate_map import CoordinateMapKey
-from monai_sparse_refine.engine.native.coordinates import Stride, as_tuple
+from monai_sparse_refine.engine.native.coordinates import Stride
 from monai_sparse_refine.engine.native.enums import ConvolutionMode
 from monai_sparse_refine.engine.native.gather_gemm import children, pointwise, sparse_convolution
 from monai_sparse_refine.engine.native.kernel_region import KernelGenerator
 from monai_sparse_refine.engine.native.manager import CoordinateManager
-from monai_sparse_refine.engine.native.modules_base import MinkowskiModuleBase, check_input, result_on
+from monai_sparse_refine.engine.native.modules_base import (
+    MinkowskiModuleBase,
+    check_input,
+    given_key,
+    result_on,
+    strided,
+    unstrided,
+)
 from monai_sparse_refine.engine.native.tensor import SparseTensor
 
 
 class MinkowskiConvolutionBase(MinkowskiModuleBase):
-    """Parameters that all convolutions share: ``kernel`` [K, Cin, Cout] ([Cin, Cout] for one cell), ``bias`` [1, Cout]."""
+    """Parameters: ``kernel`` [K, Cin, Cout] ([Cin, Cout] for a single cell), ``bias`` [1, Cout]."""
 
     is_transpose = False
 
@@ -97,18 +104,20 @@ class MinkowskiConvolution(MinkowskiConvolutionBase):
     """
 
     def forward(self, input: SparseTensor, coordinates: Any = None) -> SparseTensor:
-        """Convolve; ``coordinates`` (a tensor of integer rows, a key or a SparseTensor) chooses the output's."""
+        """Convolve; ``coordinates`` (integer rows, a key or a SparseTensor) chooses the output's."""
         x = check_input(input, self, self.in_channels)
-        _check_dimension(x, self)
         if self.use_mm and coordinates is None:
             return self._finish(pointwise(x.F, self.kernel), x.coordinate_map_key, x)
         generator, manager, key = self.kernel_generator, x.coordinate_manager, x.coordinate_map_key
         if coordinates is not None:
-            out = given_key(coordinates, manager, _strided(x, generator))
+            out = given_key(coordinates, manager, strided(x, generator.kernel_stride))
         else:
-            out = manager.stride(key, generator.kernel_stride)
-            if generator.expand_coordinates:
-                out = expanded_key(manager, out, generator)
+            expand = generator.expand_coordinates
+            out = (
+                expanded_key(manager, key, generator)
+                if expand
+                else manager.stride(key, generator.kernel_stride)
+            )
         table = manager.kernel_table(out, key, generator)
         return self._finish(sparse_convolution(x.F, self._kernel3(), table), out, x)
 
@@ -116,7 +125,8 @@ class MinkowskiConvolution(MinkowskiConvolutionBase):
 class MinkowskiConvolutionTranspose(MinkowskiConvolutionBase):
     """Transposed convolution: input cell c adds ``kernel[k]`` applied to it at output cell c + offset k.
 
-    The output's coordinates are those that the manager holds for the finer stride, or all that the kernel reaches
+    The output's coordinates are those that the manager holds for the finer stride, or all that the kernel
+    reaches
     if it holds none.
     """
 
@@ -124,21 +134,18 @@ class MinkowskiConvolutionTranspose(MinkowskiConvolutionBase):
     is_generative = False
 
     def forward(self, input: SparseTensor, coordinates: Any = None) -> SparseTensor:
-        """Convolve; ``coordinates`` (a tensor of integer rows, a key or a SparseTensor) chooses the output's."""
+        """Convolve; ``coordinates`` (integer rows, a key or a SparseTensor) chooses the output's."""
         x = check_input(input, self, self.in_channels)
-        _check_dimension(x, self)
         generator, manager, key = self.kernel_generator, x.coordinate_manager, x.coordinate_map_key
         if self.use_mm and coordinates is None:
             return self._finish(pointwise(x.F, self.kernel), key, x)
-        stride = _unstrided(x, generator)
+        stride = unstrided(x, generator.kernel_stride)
         if coordinates is not None:
             out = given_key(coordinates, manager, stride)
         else:
-            known = CoordinateMapKey(stride)
-            if not self.is_generative and not generator.expand_coordinates and manager.exists(stride):
-                out = known
-            else:
+            if self.is_generative or generator.expand_coordinates or not manager.exists(stride):
                 return self._generate(x, stride)
+            out = CoordinateMapKey(stride)
         table = manager.kernel_table(key, out, generator)
         return self._finish(sparse_convolution(x.F, self._kernel3(), table, transposed=True), out, x)
 
@@ -148,9 +155,10 @@ class MinkowskiConvolutionTranspose(MinkowskiConvolutionBase):
         offsets = generator.offsets * steps  # in voxels
         extent = (offsets.amax(0) - offsets.amin(0)).tolist()
         distinct = all(e < s for e, s in zip(extent, x.tensor_stride, strict=True))
-        out = manager.expand(key, offsets, stride, distinct=distinct)
-        if not self.is_generative and not manager.exists(stride):
-            out = manager.register(manager.get_coordinates(out), stride)  # found by its stride from now on
+        generate = self.is_generative or generator.expand_coordinates
+        # An ordinary transpose without finer coordinates creates them, to be found by their stride from now
+        # on.
+        out = manager.expand(key, offsets, stride, distinct=distinct, string_id=None if generate else "")
         if distinct:
             features, kernel = _autocast(x.F, self._kernel3())
             return self._finish(children(features, kernel), out, x)
@@ -189,50 +197,14 @@ class MinkowskiGenerativeConvolutionTranspose(MinkowskiConvolutionTranspose):
         )
 
 
-def given_key(coordinates: Any, manager: CoordinateManager, stride: Stride) -> CoordinateMapKey:
-    """Key of coordinates that a caller chose for the output: integer rows, a key, or a SparseTensor."""
-    if isinstance(coordinates, SparseTensor):
-        if coordinates.coordinate_manager is not manager:
-            raise ValueError(
-                "coordinates is a SparseTensor of another coordinate manager; make it with the input's."
-            )
-        return coordinates.coordinate_map_key
-    if isinstance(coordinates, CoordinateMapKey):
-        manager.coordinate_map(coordinates)
-        return coordinates
-    return manager.insert_and_map(coordinates, stride)[0]
-
-
 def expanded_key(
     manager: CoordinateManager, key: CoordinateMapKey, generator: KernelGenerator
 ) -> CoordinateMapKey:
-    """Key of every coordinate around those of ``key`` that the kernel reaches."""
-    stride = tuple(key.get_tensor_stride())
-    steps = torch.tensor(generator.kernel_dilation) * torch.tensor(stride)
-    return manager.expand(key, generator.offsets * steps, stride, distinct=False)
-
-
-def _strided(x: SparseTensor, generator: KernelGenerator) -> Stride:
-    return tuple(a * b for a, b in zip(x.tensor_stride, generator.kernel_stride, strict=True))
-
-
-def _unstrided(x: SparseTensor, generator: KernelGenerator) -> Stride:
-    stride = []
-    for have, step in zip(x.tensor_stride, generator.kernel_stride, strict=True):
-        if have % step:
-            raise ValueError(
-                f"The input has tensor stride {x.tensor_stride}, which stride {list(generator.kernel_stride)} does not "
-                "divide: a transposed convolution cannot go below stride 1."
-            )
-        stride.append(have // step)
-    return as_tuple(stride, len(stride), "tensor_stride")
-
-
-def _check_dimension(x: SparseTensor, layer: MinkowskiConvolutionBase) -> None:
-    if layer.dimension != x.D:
-        raise ValueError(
-            f"{type(layer).__name__} was made for dimension {layer.dimension}, but the input has {x.D}."
-        )
+    """Key of every output coordinate that the kernel reaches from those of ``key``."""
+    fine = torch.tensor(key.get_tensor_stride())
+    offsets = generator.offsets * torch.tensor(generator.kernel_dilation) * fine
+    out = tuple((fine * torch.tensor(generator.kernel_stride)).tolist())
+    return manager.expand(key, offsets, out, distinct=False)
 
 
 def _autocast(features: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:

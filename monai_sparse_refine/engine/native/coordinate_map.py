@@ -66,7 +66,8 @@ class CoordinateMap:
 class CoordinateMapKey:
     """Name of a coordinate map in its manager: tensor stride and a string.
 
-    A key keeps its map alive. Maps with an empty string are found by their stride, as in MinkowskiEngine; maps that
+    A key keeps its map alive. Maps with an empty string are found by their stride, as in MinkowskiEngine;
+    maps that
     a layer made anonymously (pruned, generated, united) vanish with the last key that names them.
     """
 
@@ -136,7 +137,8 @@ def unique_cells(
         cells *= length
     if cells > KEY_LIMIT:
         raise ValueError(
-            f"coordinates span a box of {tuple(shape)} cells; the native engine's 64-bit keys cover at most 2^62. "
+            f"coordinates span a box of {tuple(shape)} cells; the native engine's 64-bit keys cover at "
+            "most 2^62. "
             "Bring far-apart coordinates closer, or use separate tensors."
         )
     dtype = torch.int32 if grid_affordable(cells, len(coordinates)) else torch.int64

@@ -37,7 +37,8 @@ def as_tuple(value: Any, dimension: int, name: str, *, minimum: int = 1) -> Stri
     values = tuple(value) if isinstance(value, Sequence) else (value,) * dimension
     if len(values) != dimension or any(int(v) != v or v < minimum for v in values):
         raise ValueError(
-            f"{name} must be one integer >= {minimum}, or {dimension} of them (one per spatial axis), got {value!r}."
+            f"{name} must be one integer >= {minimum}, or {dimension} of them (one per spatial axis), got "
+            f"{value!r}."
         )
     return tuple(int(v) for v in values)
 
@@ -51,7 +52,8 @@ def check_coordinates(coordinates: Any, name: str = "coordinates") -> Tensor:
     """
     if not isinstance(coordinates, Tensor):
         raise TypeError(
-            f"{name} must be a torch.Tensor of integer rows [batch, x, y, ...], got {type(coordinates).__name__}. "
+            f"{name} must be a torch.Tensor of integer rows [batch, x, y, ...], got "
+            f"{type(coordinates).__name__}. "
             "Use utils.batched_coordinates to make one."
         )
     if coordinates.ndim != 2 or coordinates.shape[1] < 2:
@@ -61,14 +63,14 @@ def check_coordinates(coordinates: Any, name: str = "coordinates") -> Tensor:
     if coordinates.is_complex() or coordinates.dtype == torch.bool:
         raise ValueError(f"{name} must hold integers, got dtype {coordinates.dtype}.")
     if coordinates.is_floating_point():
-        # MinkowskiEngine truncates here; cells are half open, so the floor is what a voxel grid means.
         coordinates = coordinates.detach().floor()
     if coordinates.dtype != torch.int32:
         if len(coordinates):
             low, high = coordinates.amin().item(), coordinates.amax().item()
             if not (low >= -INT32_LIMIT and high <= INT32_LIMIT):  # false for NaN, too
                 raise ValueError(
-                    f"{name} must lie within +-{INT32_LIMIT} (32-bit integers), got values from {low} to {high}."
+                    f"{name} must lie within +-{INT32_LIMIT} (32-bit integers), got values from {low} to "
+                    f"{high}."
                 )
         coordinates = coordinates.to(torch.int32)
     return coordinates.contiguous()

@@ -1,7 +1,9 @@
 """Sparse convolution as gather and matrix product, chunk by chunk, without scatter.
 
-A chunk of rows is gathered into (n, K * Cin), small enough to stay in the cache, and multiplied once. Backward
-gathers the gradient of the output through the inverse table, so every result row is written once: no atomics, no
+A chunk of rows is gathered into (n, K * Cin), small enough to stay in the cache, and multiplied once.
+Backward
+gathers the gradient of the output through the inverse table, so every result row is written once: no
+    atomics, no
 dependence on the order of execution.
 """
 
@@ -108,9 +110,9 @@ def _gathered_product(
     volume, width, out_width = kernel.shape
     total = table.n_fine if coarse else table.n_coarse
     result = source.new_empty(total, out_width)
-    lookup, mirrored = _reading(table, coarse)
+    lookup, mirrored = reading(table, coarse)
     weight = (kernel.flip(0) if mirrored else kernel).reshape(volume * width, out_width)
-    gather = _Gather(source)
+    gather = Gather(source)
     for start, stop in table.chunks(total, chunk_rows(volume * width, source)):
         block = gather(lookup(start, stop, keep=keep))
         torch.mm(block, weight, out=result[start:stop])
@@ -122,19 +124,20 @@ def _backward(
 ) -> tuple[Tensor, Tensor | None]:
     """Both gradients from one gather of the output's gradient.
 
-    ``features[i]`` reaches output row ``inverse[i, k]`` through ``kernel[k]``; hence its gradient is the sum over k of
+    ``features[i]`` reaches output row ``inverse[i, k]`` through ``kernel[k]``; hence its gradient is the sum
+    over k of
     ``gradient[inverse[i, k]] @ kernel[k].T``, and that of the kernel the sum over i of
     ``outer(features[i], gradient[inverse[i, k]])``.
     """
     volume, width, out_width = kernel.shape
-    lookup, mirrored = _reading(table, not transposed)
+    lookup, mirrored = reading(table, not transposed)
     weight = (kernel.flip(0) if mirrored else kernel).transpose(1, 2).reshape(volume * out_width, width)
     grad_features = torch.empty_like(features)
-    exact = _accumulator(features)
+    exact = accumulator(features)
     grad_kernel = (
         torch.zeros(width, volume * out_width, dtype=exact, device=features.device) if want_kernel else None
     )
-    gather = _Gather(gradient)
+    gather = Gather(gradient)
     for start, stop in table.chunks(len(features), chunk_rows(volume * out_width, gradient)):
         block = gather(lookup(start, stop))
         torch.mm(block, weight, out=grad_features[start:stop])
@@ -149,16 +152,16 @@ def _backward(
 def _kernel_gradient(source: Tensor, gradient: Tensor, table: KernelMap, *, coarse: bool) -> Tensor:
     """(K, Cin, Cout) gradient of the kernel alone: gathers the input, which is cheap where it is narrow."""
     width, out_width = source.shape[1], gradient.shape[1]
-    result = torch.zeros(table.volume * width, out_width, dtype=_accumulator(source), device=source.device)
-    lookup, mirrored = _reading(table, coarse)
-    gather = _Gather(source)
+    result = torch.zeros(table.volume * width, out_width, dtype=accumulator(source), device=source.device)
+    lookup, mirrored = reading(table, coarse)
+    gather = Gather(source)
     for start, stop in table.chunks(len(gradient), chunk_rows(table.volume * width, source)):
         _accumulate(result, gather(lookup(start, stop)), gradient[start:stop])
     result = result.view(table.volume, width, out_width)
     return result.flip(0) if mirrored else result
 
 
-def _reading(table: KernelMap, coarse: bool) -> tuple[Callable[..., Tensor], bool]:
+def reading(table: KernelMap, coarse: bool) -> tuple[Callable[..., Tensor], bool]:
     """How to look up the rows of one side, and whether the kernel's offsets are to be read in reverse.
 
     A symmetric table is its own inverse with the offsets in reverse order; it is cheaper to turn the kernel.
@@ -195,7 +198,7 @@ def _regular_backward(
     return grad_features, grad_kernel
 
 
-class _Gather:
+class Gather:
     """Gather (n, K) rows of a matrix into (n, K * C), reusing one buffer."""
 
     def __init__(self, source: Tensor) -> None:
@@ -220,7 +223,7 @@ def _accumulate(total: Tensor, left: Tensor, right: Tensor) -> None:
         total.add_(left.t() @ right)
 
 
-def _accumulator(values: Tensor) -> torch.dtype:
+def accumulator(values: Tensor) -> torch.dtype:
     return torch.float32 if values.dtype in (torch.float16, torch.bfloat16) else values.dtype
 
 

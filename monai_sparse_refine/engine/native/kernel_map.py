@@ -1,7 +1,9 @@
 """Which row of one coordinate map meets which row of another under which kernel offset.
 
-The coarse side of a map owns the kernel: cell ``c`` of the coarse side meets cell ``c + offset`` of the fine side.
-A convolution reads the fine side and writes the coarse one, a transposed convolution the other way round; without a
+The coarse side of a map owns the kernel: cell ``c`` of the coarse side meets cell ``c + offset`` of the fine
+    side.
+A convolution reads the fine side and writes the coarse one, a transposed convolution the other way round;
+without a
 stride both sides are the same. Tables hold row + 1, 0 where a neighbour is missing.
 """
 
@@ -70,7 +72,7 @@ class KernelMap:
         return self._inverse[1 + start : 1 + stop]
 
     def positions(self) -> Tensor:
-        """(m,) int32 for a regular map: ``coarse row * K + offset + 1`` of every fine row, 0 where it has none."""
+        """(m,) int32 for a regular map: ``coarse row * K + k + 1`` of every fine row, 0 where it has none."""
         if self._position is None:
             self._position = torch.zeros(1 + self.n_fine, dtype=torch.int32, device=self.device)
             for start, stop in self.chunks():

@@ -94,3 +94,17 @@ class KernelGenerator:
         return (
             self.kernel_volume == 1 and not self.requires_strided_coordinates and not bool(self.offsets.any())
         )
+
+
+def pooling_kernel(generator: KernelGenerator) -> KernelGenerator:
+    """The kernel that pooling uses: where size and stride agree, each output cell pools just the cells inside it."""
+    if generator.region_type != RegionType.HYPER_CUBE or generator.kernel_size != generator.kernel_stride:
+        return generator
+    ranges = [torch.arange(k) for k in generator.kernel_size]
+    return KernelGenerator(
+        generator.kernel_size,
+        generator.kernel_stride,
+        region_type=RegionType.CUSTOM,
+        region_offsets=torch.cartesian_prod(*ranges).view(-1, generator.dimension),
+        dimension=generator.dimension,
+    )

@@ -21,7 +21,8 @@ from monai_sparse_refine.engine.native.coordinates import (
     is_multiple,
 )
 
-# A grid is built while it has at most CELLS_PER_ROW cells a row (a thin shell in a 512^3 volume has about 50).
+# A grid is built while it has at most CELLS_PER_ROW cells a row (a thin shell in a 512^3 volume has about
+# 50).
 CELLS_PER_ROW = 256
 SMALL_GRID = 2**22
 LARGEST_GRID = 2**30
@@ -61,7 +62,8 @@ class CoordinateLookup:
             self.cells *= length
         if self.cells > KEY_LIMIT:
             raise ValueError(
-                f"coordinates span a box of {self.shape} cells; the native engine's 64-bit keys cover at most 2^62. "
+                f"coordinates span a box of {self.shape} cells; the native engine's 64-bit keys cover at "
+                "most 2^62. "
                 "Bring far-apart coordinates closer, or use separate tensors."
             )
         self.pitch = _pitches(self.shape)
@@ -95,7 +97,7 @@ class CoordinateLookup:
         )
 
     def outside(self, coordinates: Tensor, box: Box, reach: Sequence[int]) -> Tensor | None:
-        """(n,) bool, True for queries further than ``reach`` cells from the box or off its lattice; None if none is."""
+        """(n,) bool: more than ``reach`` cells from the box, or off its lattice; None if no query is."""
         suspects = torch.zeros(len(coordinates), dtype=torch.bool, device=coordinates.device)
         if self.rows == 0:
             return ~suspects

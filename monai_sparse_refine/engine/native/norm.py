@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from monai_sparse_refine.engine.native.modules_base import MinkowskiModuleBase, check_input
-from monai_sparse_refine.engine.native.tensor import SparseTensor
+from monai_sparse_refine.engine.native.feature_tensor import FeatureTensor
+from monai_sparse_refine.engine.native.modules_base import MinkowskiModuleBase, check_rows
+from monai_sparse_refine.engine.native.reduce import group_mean, group_spread
 
 
 class MinkowskiBatchNorm(MinkowskiModuleBase):
@@ -22,13 +24,89 @@ class MinkowskiBatchNorm(MinkowskiModuleBase):
         track_running_stats: bool = True,
     ) -> None:
         super().__init__()
-        self.bn = nn.BatchNorm1d(
+        self.bn: nn.BatchNorm1d | nn.SyncBatchNorm = nn.BatchNorm1d(
             num_features, eps=eps, momentum=momentum, affine=affine, track_running_stats=track_running_stats
         )
 
-    def forward(self, input: SparseTensor) -> SparseTensor:
+    def forward(self, input: FeatureTensor) -> FeatureTensor:
         """Normalise the features; without rows there is nothing to do, and statistics stay."""
-        x: Any = check_input(input, self, self.bn.num_features)
+        x = check_rows(input, self, self.bn.num_features)
         if len(x) == 0:
-            return x.like(x.F * (self.bn.weight if self.bn.affine else 1))
+            return x.like(x.F if self.bn.weight is None else x.F * self.bn.weight)
         return x.like(self.bn(x.F))
+
+    def extra_repr(self) -> str:
+        """As PyTorch prints it."""
+        return self.bn.extra_repr()
+
+
+class MinkowskiSyncBatchNorm(MinkowskiBatchNorm):
+    """Batch normalisation over the rows of all processes."""
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        process_group: Any = None,
+    ) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats)
+        self.bn = nn.SyncBatchNorm(
+            num_features,
+            eps=eps,
+            momentum=momentum,
+            affine=affine,
+            track_running_stats=track_running_stats,
+            process_group=process_group,
+        )
+
+    def forward(self, input: FeatureTensor) -> FeatureTensor:
+        """Normalise the features; every process takes part, with or without rows."""
+        x = check_rows(input, self, self.bn.num_features)
+        return x.like(self.bn(x.F))
+
+    @classmethod
+    def convert_sync_batchnorm(cls, module: nn.Module, process_group: Any = None) -> nn.Module:
+        """Replace every MinkowskiBatchNorm in a module, which keeps its parameters and statistics."""
+        if isinstance(module, MinkowskiBatchNorm) and not isinstance(module, cls):
+            old = module.bn
+            new = cls(
+                old.num_features, old.eps, old.momentum, old.affine, old.track_running_stats, process_group
+            )
+            new.bn.load_state_dict(old.state_dict())
+            if old.affine:
+                new.bn.weight, new.bn.bias = old.weight, old.bias
+            new.train(module.training)
+            return new
+        for name, child in module.named_children():
+            replaced = cls.convert_sync_batchnorm(child, process_group)
+            if replaced is not child:
+                setattr(module, name, replaced)
+        return module
+
+
+class MinkowskiInstanceNorm(MinkowskiModuleBase):
+    """Normalisation of every batch item by its own mean and variance; ``weight`` and ``bias`` are [1, C]."""
+
+    eps = 1e-8
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.num_features = num_features
+        self.weight = nn.Parameter(torch.ones(1, num_features))
+        self.bias = nn.Parameter(torch.zeros(1, num_features))
+
+    def forward(self, input: FeatureTensor) -> FeatureTensor:
+        """Normalise the features."""
+        x = check_rows(input, self, self.num_features)
+        _, groups = x.coordinate_manager.batch_groups(x.C[:, 0])
+        centred = x.F - group_spread(group_mean(x.F, groups), groups)
+        variance = group_mean(centred * centred, groups)
+        scale: Tensor = group_spread((variance + self.eps).rsqrt(), groups)
+        return x.like(centred * scale * self.weight + self.bias)
+
+    def extra_repr(self) -> str:
+        """Number of features."""
+        return f"nchannels={self.num_features}"

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from monai_sparse_refine.engine.native.feature_tensor import check_same_manager
 from monai_sparse_refine.engine.native.gather_gemm import with_zero_row
 from monai_sparse_refine.engine.native.modules_base import MinkowskiModuleBase, check_input, result_on
-from monai_sparse_refine.engine.native.tensor import SparseTensor, check_same_manager
+from monai_sparse_refine.engine.native.tensor import SparseTensor
 from monai_sparse_refine.engine.native.union import union_maps, union_rows
 
 

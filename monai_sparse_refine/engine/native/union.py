@@ -14,8 +14,8 @@ from monai_sparse_refine.engine.native.gather_gemm import with_zero_row
 from monai_sparse_refine.engine.native.manager import CoordinateManager
 
 
-class Union(NamedTuple):
-    """Key of the united map, its number of rows, and for each input the united row of every input row.
+class UnitedMap(NamedTuple):
+    """Key of the united map, its number of rows; for each input the united row of every row, and their number.
 
     None stands for "the first rows, in order".
     """
@@ -23,10 +23,11 @@ class Union(NamedTuple):
     key: CoordinateMapKey
     rows: int
     targets: list[Tensor | None]
+    lengths: list[int]
 
 
-def union_maps(manager: CoordinateManager, keys: Sequence[CoordinateMapKey]) -> Union:
-    """Unite coordinate maps of one tensor stride: the first map's rows, then what the others add, in order."""
+def union_maps(manager: CoordinateManager, keys: Sequence[CoordinateMapKey]) -> UnitedMap:
+    """Unite maps of one tensor stride: the rows of the first, then what the others add, in order."""
     strides = {tuple(key.get_tensor_stride()) for key in keys}
     if len(strides) != 1:
         raise ValueError(f"Only tensors of one tensor stride can be united, got strides {sorted(strides)}.")
@@ -44,10 +45,10 @@ def union_maps(manager: CoordinateManager, keys: Sequence[CoordinateMapKey]) -> 
         if len(missing):
             merged = torch.cat([current_map.coordinates, other.coordinates.index_select(0, missing)])
             current = manager.register(merged, current_map.stride, None)
-    return Union(current, manager.size(current), targets)
+    return UnitedMap(current, manager.size(current), targets, [manager.size(key) for key in keys])
 
 
-def union_rows(features: Sequence[Tensor], union: Union, which: Sequence[int]) -> Tensor:
+def union_rows(features: Sequence[Tensor], union: UnitedMap, which: Sequence[int]) -> Tensor:
     """Sum of features over the union; a missing feature is 0.
 
     Args:
@@ -68,6 +69,17 @@ def union_rows(features: Sequence[Tensor], union: Union, which: Sequence[int]) -
         dtype = torch.promote_types(dtype, rows.dtype)
     targets = [union.targets[i] for i in which]
     return _UnionRows.apply(union.rows, targets, *(rows.to(dtype) for rows in features))
+
+
+def absent_rows(union: UnitedMap, which: int, *, like: Tensor) -> Tensor:
+    """(rows, 1): 1 where one input of the union has no row, else 0."""
+    absent = like.new_ones(union.rows, 1)
+    target = union.targets[which]
+    if target is None:
+        absent[: union.lengths[which]] = 0
+    else:
+        absent[target.long()] = 0
+    return absent
 
 
 def _targets(found: Tensor, missing: Tensor, start: int) -> Tensor:

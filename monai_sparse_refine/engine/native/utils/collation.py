@@ -81,3 +81,46 @@ def sparse_collate(
 
 def _tensor(rows: Any) -> Tensor:
     return torch.from_numpy(rows) if isinstance(rows, np.ndarray) else torch.as_tensor(rows)
+
+
+def batch_sparse_collate(
+    data: Sequence[Any], dtype: torch.dtype = torch.int32, device: torch.device | str | None = None
+) -> tuple[Tensor, ...]:
+    """:func:`sparse_collate` for a list of (coordinates, features) or (coordinates, features, labels)."""
+    if not data:
+        raise ValueError("data must hold at least one item.")
+    coords, feats, *labels = zip(*data, strict=True)
+    return sparse_collate(coords, feats, labels[0] if labels else None, dtype=dtype, device=device)
+
+
+class SparseCollation:
+    """``collate_fn`` of a DataLoader whose items are (coordinates, features, labels).
+
+    Args:
+        limit_numpoints: leave out the items after which the batch would have more rows; -1 for no limit.
+        dtype, device: of the coordinates.
+    """
+
+    def __init__(
+        self,
+        limit_numpoints: int = -1,
+        dtype: torch.dtype = torch.int32,
+        device: torch.device | str | None = None,
+    ) -> None:
+        self.limit_numpoints, self.dtype, self.device = limit_numpoints, dtype, device
+
+    def __call__(self, list_data: Sequence[Any]) -> tuple[Tensor, ...]:
+        """Join the items."""
+        kept: list[Any] = []
+        total = 0
+        for item in list_data:
+            total += len(item[0])
+            if self.limit_numpoints > 0 and total > self.limit_numpoints:
+                break
+            kept.append(item)
+        if not kept:
+            raise ValueError(
+                f"limit_numpoints={self.limit_numpoints} leaves no item: the first has "
+                f"{len(list_data[0][0])} rows."
+            )
+        return batch_sparse_collate(kept, dtype=self.dtype, device=self.device)

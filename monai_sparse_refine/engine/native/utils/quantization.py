@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from monai_sparse_refine.engine.native.coordinates import check_coordinates
-from monai_sparse_refine.engine.native.manager import first_rows
+from monai_sparse_refine.engine.native.manager import CoordinateManager
 
 
 def sparse_quantize(
@@ -28,7 +28,8 @@ def sparse_quantize(
     Args:
         coordinates: (N, D) array or tensor, any numbers.
         features: (N, C) of which the kept rows are returned.
-        labels: (N,) integers; a voxel whose points disagree becomes ``ignore_label``.
+        labels: (N,) of which the kept rows are returned.
+        ignore_label: accepted for compatibility; MinkowskiEngine 0.5.4 does not use it either.
         return_index: return the kept rows' numbers, too.
         return_inverse: return the voxel of every point, too.
         return_maps_only: return the maps alone: index, or (index, inverse) with ``return_inverse``.
@@ -41,7 +42,6 @@ def sparse_quantize(
     Raises:
         ValueError: for wrong shapes.
     """
-    as_array = isinstance(coordinates, np.ndarray)
     points = torch.as_tensor(coordinates).to(device)
     if points.ndim != 2:
         raise ValueError(f"coordinates must have shape (N, D), got {tuple(points.shape)}.")
@@ -50,28 +50,30 @@ def sparse_quantize(
             raise ValueError(f"{name} has {len(rows)} rows, coordinates {len(points)}.")
     if quantization_size is not None:
         points = points / torch.as_tensor(quantization_size, device=points.device)
-    voxels = check_coordinates(torch.cat([torch.zeros_like(points[:, :1]), points], dim=1))[:, 1:]
-    distinct, group = torch.unique(voxels, dim=0, return_inverse=True)
-    index, inverse = first_rows(group) if len(distinct) else (group, group)
+    rows = check_coordinates(torch.cat([torch.zeros_like(points[:, :1]), points], dim=1))
+    index, inverse = unique_coordinate_map(rows)
+    voxels = rows[:, 1:]
     if return_maps_only:
         return (index, inverse) if return_inverse else index
     result: list[Any] = [voxels[index].contiguous()]
-    picked = index.cpu().numpy() if as_array else index
     if features is not None:
         result.append(features[index.cpu().numpy()] if isinstance(features, np.ndarray) else features[index])
     if labels is not None:
-        result.append(_voxel_labels(labels, index, inverse, ignore_label))
+        result.append(labels[index.cpu().numpy()] if isinstance(labels, np.ndarray) else labels[index])
     if return_index:
-        result.append(torch.as_tensor(picked))
+        result.append(index)
     if return_inverse:
         result.append(inverse)
     return result[0] if len(result) == 1 else tuple(result)
 
 
-def _voxel_labels(labels: Any, index: Tensor, inverse: Tensor, ignore_label: int) -> Any:
-    values = torch.as_tensor(labels).to(inverse.device)
-    kept = values[index].clone()
-    differs = torch.zeros(len(index), dtype=torch.bool, device=inverse.device)
-    differs[inverse[values != kept[inverse]]] = True
-    kept[differs] = ignore_label
-    return kept.cpu().numpy() if isinstance(labels, np.ndarray) else kept
+def unique_coordinate_map(coordinates: Tensor, tensor_stride: Any = 1) -> tuple[Tensor, Tensor]:
+    """Rows of the first occurrence of every coordinate, and each row's place among them; int64.
+
+    Args:
+        coordinates: (N, 1 + D) integers.
+        tensor_stride: what they are multiples of.
+    """
+    coordinates = check_coordinates(coordinates)
+    manager = CoordinateManager(D=coordinates.shape[1] - 1)
+    return manager.insert_and_map(coordinates, tensor_stride)[1]

@@ -1,0 +1,1 @@
+"""Building blocks with the names of MinkowskiEngine.modules."""
