@@ -7,7 +7,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow, verify_metadata
+from monai.bundle import ConfigWorkflow, verify_metadata, verify_net_in_out
 
 import monai_sparse_refine
 
@@ -77,19 +77,6 @@ def test_pins_are_those_of_the_constraints(metadata):
     assert wanted == {name: pins.get(name) for name in wanted}
 
 
-@pytest.mark.parametrize(("workflow", "files"), [("train", ["train.json"]), ("infer", ["inference.json"])])
-def test_workflow_properties(bundle, workflow, files):
-    config = ConfigWorkflow(
-        config_file=[str(bundle / "configs" / name) for name in files],
-        meta_file=str(bundle / "configs" / "metadata.json"),
-        logging_file=str(bundle / "configs" / "logging.conf"),
-        workflow_type=workflow,
-        bundle_root=str(bundle),
-    )
-    config.parser.parse()
-    assert config.check_properties() == []
-
-
 def test_weights_are_a_plain_state_dict_that_fits(bundle):
     config = ConfigWorkflow(
         config_file=str(bundle / "configs" / "inference.json"), workflow_type="infer", bundle_root=str(bundle)
@@ -101,18 +88,16 @@ def test_weights_are_a_plain_state_dict_that_fits(bundle):
     network.load_state_dict(state)
 
 
-def test_network_takes_and_returns_what_the_metadata_says(bundle, metadata):
-    config = ConfigWorkflow(
-        config_file=str(bundle / "configs" / "inference.json"), workflow_type="infer", bundle_root=str(bundle)
+@pytest.mark.parametrize("engine", ["native", "minkowski"])
+def test_network_takes_and_returns_what_the_metadata_says(bundle, engine, request):
+    request.getfixturevalue(engine)
+    verify_net_in_out(
+        net_id="network_def",
+        meta_file=str(bundle / "configs" / "metadata.json"),
+        config_file=str(bundle / "configs" / "inference.json"),
+        device="cpu",
+        engine=engine,
     )
-    config.parser.parse()
-    network = config.parser.get_parsed_content("network_def").eval()
-    (source,) = metadata["network_data_format"]["inputs"].values()
-    (result,) = metadata["network_data_format"]["outputs"].values()
-    with torch.no_grad():
-        out = network(torch.rand(1, source["num_channels"], *source["spatial_shape"]))
-    assert out.shape == (1, result["num_channels"], *result["spatial_shape"])
-    assert str(out.dtype) == f"torch.{result['dtype']}"
 
 
 def test_no_absolute_paths(bundle):

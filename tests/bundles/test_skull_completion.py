@@ -9,6 +9,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from monai.bundle import ConfigWorkflow
+from monai.data import MetaTensor
 
 from monai_sparse_refine.data import skull_phantom
 from monai_sparse_refine.transforms import RandCranialDefect
@@ -55,8 +57,6 @@ def defective(skulls, tmp_path_factory) -> Path:
     for index, path in enumerate(sorted(skulls.iterdir())):
         image = nib.load(path)
         skull = torch.from_numpy(np.asarray(image.dataobj)[None].copy())
-        from monai.data import MetaTensor
-
         cut = RandCranialDefect(kinds=("parietotemporal",)).set_random_state(index)
         holed = cut(MetaTensor(skull, affine=image.affine))
         nib.save(nib.Nifti1Image(holed[0].numpy(), image.affine), folder / path.name)
@@ -238,6 +238,36 @@ def test_evaluation_scores_every_skull_and_kind(skulls, tmp_path):
     table = (tmp_path / "cases.csv").read_text().splitlines()
     assert len(table) == 1 + 2 * 2
     assert "mean over 4 cases" in result.stdout and "implant_dice" in result.stdout
+
+
+def test_workflows_have_every_property(skulls, defective, tmp_path):
+    options = {
+        "meta_file": str(BUNDLE / "configs" / "metadata.json"),
+        "logging_file": str(BUNDLE / "configs" / "logging.conf"),
+        "bundle_root": str(BUNDLE),
+        "engine": "native",
+    }
+    infer = ConfigWorkflow(
+        config_file=str(BUNDLE / "configs" / "inference.json"),
+        workflow_type="infer",
+        dataset_dir=str(defective),
+        output_dir=str(tmp_path / "out"),
+        **options,
+    )
+    train = ConfigWorkflow(
+        config_file=str(BUNDLE / "configs" / "train.json"),
+        workflow_type="train",
+        dataset_dir=str(skulls),
+        work_dir=str(tmp_path / "work"),
+        phantoms=0,
+        validation_phantoms=1,
+        validation_kinds=["random"],
+        working_spacing=6.0,
+        **options,
+    )
+    for workflow in (infer, train):
+        workflow.initialize()
+        assert workflow.check_properties() == []
 
 
 def test_split_file_has_disjoint_parts():
