@@ -41,7 +41,9 @@ def sparse_convolution(
     if torch.is_autocast_enabled(kind):
         dtype = torch.get_autocast_dtype(kind)
         features, kernel = features.to(dtype), kernel.to(dtype)
-    return _SparseConvolution.apply(features, kernel, table, transposed)
+    if torch.is_grad_enabled() and (features.requires_grad or kernel.requires_grad):
+        return _SparseConvolution.apply(features, kernel, table, transposed)
+    return _convolve(features, kernel, table, transposed)
 
 
 def pointwise(features: Tensor, kernel: Tensor) -> Tensor:
@@ -66,13 +68,11 @@ def children(features: Tensor, kernel: Tensor) -> Tensor:
 class _SparseConvolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, kernel: Tensor, table: KernelMap, transposed: bool) -> Tensor:
-        training = any(ctx.needs_input_grad)
         ctx.table, ctx.transposed = table, transposed
         ctx.save_for_backward(features, kernel)
-        if transposed and table.regular:
-            rows = children(features, kernel)
-            return with_zero_row(rows).index_select(0, table.positions())
-        return _gathered_product(features, kernel, table, coarse=transposed, keep=training)
+        result = _convolve(features, kernel, table, transposed)
+        table.release()
+        return result
 
     @staticmethod
     @once_differentiable
@@ -90,9 +90,16 @@ class _SparseConvolution(torch.autograd.Function):
             grad_features, grad_kernel = _backward(gradient, features, kernel, table, transposed, want_kernel)
         elif want_kernel:
             grad_kernel = _kernel_gradient(features, gradient, table, coarse=transposed)
+        table.release()
         if grad_kernel is not None:
             grad_kernel = grad_kernel.to(kernel.dtype)
         return grad_features, grad_kernel, None, None
+
+
+def _convolve(features: Tensor, kernel: Tensor, table: KernelMap, transposed: bool) -> Tensor:
+    if transposed and table.regular:
+        return with_zero_row(children(features, kernel)).index_select(0, table.positions())
+    return _gathered_product(features, kernel, table, coarse=transposed)
 
 
 def with_zero_row(rows: Tensor) -> Tensor:
@@ -103,9 +110,7 @@ def with_zero_row(rows: Tensor) -> Tensor:
     return padded
 
 
-def _gathered_product(
-    source: Tensor, kernel: Tensor, table: KernelMap, *, coarse: bool, keep: bool
-) -> Tensor:
+def _gathered_product(source: Tensor, kernel: Tensor, table: KernelMap, *, coarse: bool) -> Tensor:
     """Sum over k of source[table[:, k]] @ kernel[k]; the source is the coarse side if ``coarse``."""
     volume, width, out_width = kernel.shape
     total = table.n_fine if coarse else table.n_coarse
@@ -114,7 +119,7 @@ def _gathered_product(
     weight = (kernel.flip(0) if mirrored else kernel).reshape(volume * width, out_width)
     gather = Gather(source)
     for start, stop in table.chunks(total, chunk_rows(volume * width, source)):
-        block = gather(lookup(start, stop, keep=keep))
+        block = gather(lookup(start, stop))
         torch.mm(block, weight, out=result[start:stop])
     return result
 
@@ -125,8 +130,7 @@ def _backward(
     """Both gradients from one gather of the output's gradient.
 
     ``features[i]`` reaches output row ``inverse[i, k]`` through ``kernel[k]``; hence its gradient is the sum
-    over k of
-    ``gradient[inverse[i, k]] @ kernel[k].T``, and that of the kernel the sum over i of
+    over k of ``gradient[inverse[i, k]] @ kernel[k].T``, and that of the kernel the sum over i of
     ``outer(features[i], gradient[inverse[i, k]])``.
     """
     volume, width, out_width = kernel.shape
@@ -185,7 +189,7 @@ def _regular_backward(
     if transposed:
         if want_features:
             weight = kernel.transpose(1, 2)
-            grad_features = _gathered_product(gradient, weight, table, coarse=False, keep=False)
+            grad_features = _gathered_product(gradient, weight, table, coarse=False)
         if want_kernel:
             swapped = _kernel_gradient(gradient, features, table, coarse=False)  # (K, Cout, Cin)
             grad_kernel = swapped.transpose(1, 2).contiguous()

@@ -9,6 +9,8 @@ stride both sides are the same. Tables hold row + 1, 0 where a neighbour is miss
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -23,10 +25,19 @@ class KernelMap:
         coarse: the map that owns the kernel, n rows.
         fine: the map whose cells the offsets visit, m rows.
         offsets: (K, D) int64 offsets on the CPU, in cells of the fine side (dilation included).
+        on_use: told which map's lookup is needed.
         regular: True if the fine cells of distinct coarse cells never coincide, e.g. k2 s2.
     """
 
-    def __init__(self, coarse: CoordinateMap, fine: CoordinateMap, offsets: Tensor, *, regular: bool) -> None:
+    def __init__(
+        self,
+        coarse: CoordinateMap,
+        fine: CoordinateMap,
+        offsets: Tensor,
+        *,
+        regular: bool,
+        on_use: Callable[[CoordinateMap], None],
+    ) -> None:
         self.n_coarse, self.n_fine = len(coarse), len(fine)
         self.volume = len(offsets)
         self.regular = regular
@@ -36,33 +47,28 @@ class KernelMap:
         self.device = fine.coordinates.device
         self._coarse, self._fine, self._offsets = coarse, fine, offsets
         self._finder: tuple[CoordinateLookup, Tensor, Tensor, Tensor | None] | None = None
-        self._stored: Tensor | None = None
-        self._filled = 0
+        self._on_use = on_use
         self._inverse: Tensor | None = None
         self._position: Tensor | None = None
 
     def release(self) -> None:
-        """Forget what can be computed again except a complete table."""
+        """Forget what can be computed again."""
         self._finder = None
 
-    def fine_rows(self, start: int, stop: int, *, keep: bool = False) -> Tensor:
+    def fine_rows(self, start: int, stop: int) -> Tensor:
         """(stop - start, K) int32: fine row + 1 under every offset of coarse rows start .. stop.
 
-        With ``keep`` the whole table is stored as it is computed, for rows asked for in order.
+        Computed at every call: that takes an eighth of a training step, and the tables a third of its memory.
         """
-        if self._stored is not None and stop <= self._filled:
-            return self._stored[start:stop]
-        rows = self._find(start, stop)
-        if keep and start == self._filled:
-            if self._stored is None:
-                self._stored = torch.empty(self.n_coarse, self.volume, dtype=torch.int32, device=self.device)
-            self._stored[start:stop] = rows
-            self._filled = stop
-            if stop == self.n_coarse:
-                self._finder = None
+        if self._finder is None:
+            self._finder = self._prepare()
+        lookup, keys, steps, outside = self._finder
+        rows = lookup.at(keys[start:stop, None] + steps)
+        if outside is not None:
+            rows.masked_fill_(outside[start:stop, None], 0)
         return rows
 
-    def coarse_rows(self, start: int, stop: int, *, keep: bool = False) -> Tensor:
+    def coarse_rows(self, start: int, stop: int) -> Tensor:
         """(stop - start, K) int32: coarse row + 1 that meets fine rows start .. stop under every offset.
 
         The whole inverse is always stored: it is written from the other side.
@@ -97,19 +103,11 @@ class KernelMap:
             flat[target.view(-1)] = row[:, None].expand(-1, self.volume).reshape(-1)
         return inverse
 
-    def _find(self, start: int, stop: int) -> Tensor:
-        if self._finder is None:
-            self._finder = self._prepare()
-        lookup, keys, steps, outside = self._finder
-        rows = lookup.at(keys[start:stop, None] + steps)
-        if outside is not None:
-            rows.masked_fill_(outside[start:stop, None], 0)
-        return rows
-
     def _prepare(self) -> tuple[CoordinateLookup, Tensor, Tensor, Tensor | None]:
         reach = [int(v) for v in self._offsets.abs().amax(0)]
         same = self._coarse is self._fine
         lookup = self._fine.lookup(reach if same else [2 * r for r in reach])
+        self._on_use(self._fine)
         steps = lookup.key_offsets(self._offsets)
         if same:
             return lookup, lookup.own_keys, steps, None

@@ -42,6 +42,7 @@ def _blocks(source: Tensor, table: KernelMap, rows: int, *, coarse: bool) -> Any
     width = source.shape[1]
     for start, stop in table.chunks(rows, chunk_rows(table.volume * width, source)):
         yield start, stop, gather(lookup(start, stop)).view(stop - start, table.volume, width), mirrored
+    table.release()
 
 
 class _PoolSum(torch.autograd.Function):
@@ -77,6 +78,7 @@ class _PoolMax(torch.autograd.Function):
             empty = (rows == 0).all(1, keepdim=True)
             result[start:stop] = best.masked_fill(empty, 0)
             winner[start:stop] = index.masked_fill(empty, -1)
+        table.release()
         ctx.table, ctx.rows = table, len(features)
         ctx.save_for_backward(winner)
         return result
@@ -96,6 +98,7 @@ class _PoolMax(torch.autograd.Function):
             shape = (stop - start, table.volume, width)
             mine = (gather_winner(rows).view(shape) == lane) & (rows > 0)[:, :, None]
             result[start:stop] = (gather(rows).view(shape) * mine).sum(1)
+        table.release()
         return result, None
 
 

@@ -77,17 +77,25 @@ class CoordinateLookup:
             self._sorted = (ordered, (order + 1).to(torch.int32))
 
     def keys(self, coordinates: Tensor) -> Tensor:
-        """(n,) cell keys of coordinates inside the box extended by the margin; int32 where that is enough."""
-        far = max((abs(v) for v in self.low), default=0) > INT32_LIMIT // 4
-        small = self.cells <= INT32_LIMIT and not far
-        columns = coordinates if small else coordinates.long()
-        key = torch.zeros(len(coordinates), dtype=columns.dtype, device=coordinates.device)
+        """(n,) cell keys of coordinates inside the box extended by the margin; int32 where that is enough.
+
+        For other coordinates the result means nothing.
+        """
+        # One subtraction at the end: the sum of coordinate times pitch must fit the type as well.
+        reach = zip(self.pitch, self.low, self.shape, strict=True)
+        small = sum(pitch * (abs(low) + length) for pitch, low, length in reach) <= INT32_LIMIT
+        key: Tensor | None = None
+        base = 0
         for axis, (pitch, low) in enumerate(zip(self.pitch, self.low, strict=True)):
-            if self.shape[axis] == 1:
+            base += pitch * low
+            if self.shape[axis] == 1 and axis < len(self.pitch) - 1:
+                base -= pitch * low
                 continue
-            column = columns[:, axis] if axis == 0 else floor_divide(columns[:, axis], self.stride[axis - 1])
-            key.add_(column - low, alpha=pitch)
-        return key
+            column = coordinates[:, axis] if small else coordinates[:, axis].long()
+            column = floor_divide(column, self.stride[axis - 1]) if axis else column
+            key = column * pitch if key is None else key.add_(column, alpha=pitch)
+        assert key is not None
+        return key.sub_(base)
 
     def key_offsets(self, offsets: Tensor) -> Tensor:
         """(K,) key differences of (K, D) offsets in cells; add them to keys to visit neighbours."""

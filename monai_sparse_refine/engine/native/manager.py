@@ -142,9 +142,8 @@ class CoordinateManager(CoordinateMapStore):
                 f and e < c // f and c % f == 0
                 for e, c, f in zip(extent, coarse_map.stride, fine_map.stride, strict=True)
             )
-            found = KernelMap(coarse_map, fine_map, offsets, regular=regular)
+            found = KernelMap(coarse_map, fine_map, offsets, regular=regular, on_use=self.used)
             self._kernel_maps[name] = found
-        self.used(fine_map)
         return found
 
     def kernel_map(
