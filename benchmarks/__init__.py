@@ -1,0 +1,1 @@
+"""Speed, memory and accuracy of this package against its baselines; each module is a command."""

@@ -1,0 +1,245 @@
+"""Accuracy of skull completion against its baselines, on skulls never trained on: tables, a CSV and pictures.
+
+    python -m benchmarks.skull_accuracy --patients DIR --scans ../shared/data/skull_masks --phantoms 8
+
+Sets that are not given are left out, and so are networks whose weights are not given; the page says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.skull_baselines import BASELINES, Method
+from benchmarks.skull_cases import SEEN_KINDS, UNSEEN_KINDS, SkullCase, skull_cases
+from benchmarks.skull_networks import TWIN, BundleMethod
+from benchmarks.skull_scores import result_tables, score
+from monai_sparse_refine.data import complete_skulls, phantom_cases, read_split
+from monai_sparse_refine.errors import or_exit
+from monai_sparse_refine.files import atomic_path
+from monai_sparse_refine.report import completion_figure, write_case_table
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+BUNDLE = REPOSITORY / "bundles" / "skull_completion"
+SCANS = ("invesalius_cranium_skull", "philips_skullphantom_bone1mm_skull")
+FIRST_SEED = 90_000  # phantoms of training have smaller seeds
+# Names of the networks' rows, the option that gives their weights, and what they change in the bundle.
+OURS, DENSE, PAPER = "ours", "dense twin", "paper's ch1 recipe"
+PAPER_RECIPE = {"network_def#channels": "ch1", "network_def#in_channels": 1}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    options = _options(arguments)
+    methods, notes = or_exit(_methods, options)
+    sets = or_exit(_test_sets, options)
+    grids = [None, *options.in_plane] if options.native else list(options.in_plane)
+    skipped: list[str] = []
+    rows: list[dict[str, Any]] = []
+    worst = _Worst(list(methods)[-1], count=options.pictures)
+    for name, skulls in sets.items():
+        cases = skull_cases(
+            name,
+            skulls,
+            kinds=options.kinds,
+            grids=grids,
+            seed=options.seed,
+            skipped=skipped.append,
+        )
+        for row, case, implant in _run(cases, methods):
+            rows.append(row)
+            worst.consider(row, case, implant)
+    if not rows:
+        raise SystemExit("error: no test case; give --patients, --scans or --phantoms")
+    folder = Path(options.output)
+    write_case_table(rows, folder / "skull_accuracy.csv")
+    pictures = worst.draw(folder / "pictures")
+    page = _page(rows, notes, skipped, pictures, command=_command(arguments))
+    with atomic_path(folder / "skull_accuracy.md") as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    print(result_tables(rows))
+    print(
+        f"\nwritten: {folder / 'skull_accuracy.md'}, {folder / 'skull_accuracy.csv'}, {len(pictures)} pictures"
+    )
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--patients", help="folder of complete skulls of patients (data.head_masks exports it)"
+    )
+    parser.add_argument(
+        "--split", default=str(BUNDLE / "docs" / "split.json"), help="split file of the patients"
+    )
+    parser.add_argument("--part", default="test", help="part of the split")
+    parser.add_argument("--scans", help=f"folder with {' and '.join(SCANS)}")
+    parser.add_argument("--scan-names", nargs="+", default=list(SCANS), help="which of its scans")
+    parser.add_argument("--phantoms", type=int, default=0, help=f"phantoms with seeds from {FIRST_SEED}")
+    parser.add_argument("--phantom-spacing", type=float, default=1.0, help="their voxel size in mm")
+    parser.add_argument("--phantom-dir", default="runs/test_phantoms", help="where they are kept")
+    parser.add_argument("--kinds", nargs="+", default=[*SEEN_KINDS, *UNSEEN_KINDS], help="kinds of holes")
+    parser.add_argument("--seed", type=int, default=0, help="decides the holes")
+    parser.add_argument("--max-cases", type=int, help="at most so many skulls of each set")
+    parser.add_argument("--in-plane", type=int, nargs="*", default=[], help="also score at 64, 128, 256 ...")
+    parser.add_argument("--no-native", dest="native", action="store_false", help="leave the native grid out")
+    parser.add_argument("--bundle", default=str(BUNDLE), help="bundle to score")
+    parser.add_argument("--weights", help="its weights; the bundle's own where it has some")
+    parser.add_argument("--dense-weights", help="weights of the dense twin with the bundle's channels")
+    parser.add_argument("--paper-weights", help="weights of the paper's ch1 recipe")
+    parser.add_argument("--engine", default="auto", help="auto, native or minkowski")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--pictures", type=int, default=3, help="pictures of so many worst cases")
+    parser.add_argument("--output", default=str(REPOSITORY / "docs" / "results"), help="folder to write to")
+    return parser.parse_args(arguments)
+
+
+def _methods(options: argparse.Namespace) -> tuple[dict[str, Method], list[str]]:
+    """The methods by name, the bundle's last, and a note for each one left out."""
+    own = Path(options.bundle) / "models" / "model.pt"
+    ours = options.weights or (own if own.is_file() else None)
+    wanted: list[tuple[str, Any, str, Mapping[str, Any]]] = [
+        (DENSE, options.dense_weights, "--dense-weights", TWIN),
+        (PAPER, options.paper_weights, "--paper-weights", PAPER_RECIPE),
+        (OURS, ours, "--weights", {}),
+    ]
+    methods, notes = dict(BASELINES), []
+    for name, weights, option, overrides in wanted:
+        if weights is None:
+            notes.append(f'The row "{name}" is left out: no weights were given ({option}).')
+            continue
+        methods[name] = BundleMethod(
+            options.bundle,
+            weights=weights,
+            overrides=overrides,
+            device=options.device,
+            engine=options.engine,
+        )
+    return methods, notes
+
+
+def _test_sets(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
+    sets = {}
+    if options.patients:
+        names = read_split(options.split, options.part)
+        sets["patients"] = complete_skulls(options.patients, names=names)
+    if options.scans:
+        sets["whole-head scans"] = complete_skulls(options.scans, names=options.scan_names)
+    if options.phantoms:
+        count = min(options.phantoms, options.max_cases or options.phantoms)
+        sets["procedural phantoms"] = phantom_cases(
+            options.phantom_dir, count=count, first_seed=FIRST_SEED, spacing=options.phantom_spacing
+        )
+    return {name: skulls[: options.max_cases] for name, skulls in sets.items()}
+
+
+def _run(
+    cases: Iterator[SkullCase], methods: Mapping[str, Method]
+) -> Iterator[tuple[dict[str, Any], SkullCase, Any]]:
+    """Score every method on every case."""
+    for case in cases:
+        grid = "native" if case.grid is None else f"{case.grid} in-plane"
+        for name, method in methods.items():
+            start = time.perf_counter()
+            implant = method(case.defective)
+            seconds = time.perf_counter() - start
+            row = {
+                "test_set": case.test_set,
+                "grid": grid,
+                "case": case.name,
+                "kind": case.kind,
+                "method": name,
+            }
+            yield {**row, **score(case, implant), "seconds": seconds}, case, implant
+        print(f"{case.test_set}: {case.name}, {case.kind}, {grid}", file=sys.stderr, flush=True)
+
+
+class _Worst:
+    """The cases that one method does worst, by the implant's Dice coefficient."""
+
+    def __init__(self, method: str, *, count: int) -> None:
+        self.method = method
+        self.count = count
+        self.kept: list[tuple[dict[str, Any], SkullCase, Any]] = []
+
+    def consider(self, row: dict[str, Any], case: SkullCase, implant: Any) -> None:
+        """Keep a case as long as it is among the worst."""
+        if row["method"] == self.method:
+            self.kept = sorted([*self.kept, (row, case, implant)], key=_implant_dice)[: self.count]
+
+    def draw(self, folder: Path) -> list[Path]:
+        """Draw them, the worst first."""
+        paths = []
+        for number, (row, case, implant) in enumerate(self.kept, start=1):
+            paths.append(
+                completion_figure(
+                    case.defective,
+                    torch.maximum(case.defective.as_tensor(), torch.as_tensor(implant).to(torch.uint8)),
+                    implant,
+                    affine=case.complete.affine,
+                    truth=case.true_implant,
+                    path=folder / f"skull_worst_{number}.png",
+                    title=f"{self.method}, worst case {number}: {row['case']}, {row['kind']}, {row['grid']}",
+                )
+            )
+        return paths
+
+
+def _implant_dice(item: tuple[dict[str, Any], SkullCase, Any]) -> float:
+    return float(item[0]["implant_dice"])
+
+
+def _page(
+    rows: Sequence[Mapping[str, Any]],
+    notes: Sequence[str],
+    skipped: Sequence[str],
+    pictures: Sequence[Path],
+    *,
+    command: str,
+) -> str:
+    seen, unseen = ", ".join(SEEN_KINDS), ", ".join(UNSEEN_KINDS)
+    lines = [
+        "# Accuracy of skull completion",
+        "",
+        "Cells are `median / mean / worst` over the holes; every skull is of a patient, scan or phantom that no",
+        f"network was trained on. Holes of the kinds {seen} were seen in training, {unseen} never.",
+        "Implant DSC, border DSC and HD95 are of the implant alone (a missing one has the volume's diagonal as",
+        "HD95); RE is the share of wrong voxels of the volume. The hole counts as closed where no gap between",
+        "implant and bone exceeds 2 voxels. Added outside is what lies over 5 mm from the true implant.",
+        "The baselines keep their largest part only; the networks are cleaned as the bundle does it.",
+        "",
+        f"Made by `{command}`; every hole's scores are in [skull_accuracy.csv](skull_accuracy.csv).",
+        "",
+        *(f"- {note}" for note in notes),
+        *(
+            [f"- {len(skipped)} holes had no room in their skull and were skipped: {'; '.join(skipped)}."]
+            if skipped
+            else []
+        ),
+        "",
+        result_tables(rows),
+        "",
+    ]
+    if pictures:
+        lines += [f'## Worst cases of "{rows[-1]["method"]}"', ""]
+        lines += [f"![worst case {i}](pictures/{path.name})" for i, path in enumerate(pictures, start=1)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _command(arguments: Sequence[str] | None) -> str:
+    """The command line, with paths outside the working folder cut to their names."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    shown = [f"DIR/{Path(word).name}" if os.path.isabs(word) else word for word in given]
+    return " ".join(["python -m benchmarks.skull_accuracy", *shown])
+
+
+if __name__ == "__main__":
+    main()

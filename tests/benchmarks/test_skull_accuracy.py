@@ -1,0 +1,102 @@
+"""The accuracy benchmark on a coarse phantom: what it scores, what its baselines fill, what it writes."""
+
+import csv
+
+import pytest
+import torch
+
+from benchmarks.skull_accuracy import main
+from benchmarks.skull_baselines import identity, interpolation, mirror
+from benchmarks.skull_cases import skull_cases
+from benchmarks.skull_scores import COLUMNS, score, summary
+from monai_sparse_refine.data import phantom_cases
+from monai_sparse_refine.metrics import dice
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("phantoms")
+
+
+@pytest.fixture(scope="module")
+def case(folder):
+    skulls = phantom_cases(folder, count=1, first_seed=90_001, spacing=4.0)
+    return next(skull_cases("phantoms", skulls, kinds=["parietotemporal"]))
+
+
+def test_holes_are_cut_natively_and_the_same_every_time(folder, case):
+    skulls = phantom_cases(folder, count=1, first_seed=90_001, spacing=4.0)
+    native, low = skull_cases("phantoms", skulls, kinds=["parietotemporal"], grids=[None, 32])
+    assert torch.equal(native.defective.as_tensor(), case.defective.as_tensor())
+    assert bool((native.defective <= native.complete).all()) and bool(native.true_implant.any())
+    assert max(low.complete.shape[1:3]) == 32 and bool((low.defective <= low.complete).all())
+
+
+def test_a_perfect_and_an_empty_implant_get_the_limits(case):
+    perfect, empty = score(case, case.true_implant), score(case, identity(case.defective))
+    assert perfect == {
+        "implant_dice": 1.0,
+        "border_dice": 1.0,
+        "hd95_mm": 0.0,
+        "re_percent": 0.0,
+        "skull_dice": 1.0,
+        "volume_error_percent": 0.0,
+        "closed": 1.0,
+        "outside_percent": 0.0,
+    }
+    assert empty["implant_dice"] == empty["closed"] == 0 and empty["volume_error_percent"] == 100
+    assert empty["skull_dice"] > 0.9  # why the implant is what counts
+
+
+def test_what_is_added_far_from_the_hole_counts_as_outside(case):
+    everything = 1 - case.defective
+    scores = score(case, everything)
+    assert scores["outside_percent"] > 100 and scores["closed"] == 1
+
+
+def test_baselines_fill_a_hole_on_one_side(case):
+    for method, least in ((mirror, 0.4), (interpolation, 0.6)):
+        implant = method(case.defective)
+        assert not bool((implant.bool() & case.defective.bool()).any())
+        assert dice(implant, case.true_implant) > least, method.__name__
+
+
+def test_summary_is_median_mean_and_worst():
+    scores = {column.name: column for column in COLUMNS}
+    rows = [{"implant_dice": v, "hd95_mm": v, "closed": v} for v in (1.0, 0.0, 0.5, 1.0)]
+    assert summary(rows, scores["implant_dice"]) == "0.750 / 0.625 / 0.000"
+    assert summary(rows, scores["hd95_mm"]) == "0.75 / 0.62 / 1.00"
+    assert summary(rows, scores["closed"]) == "62 %"
+
+
+def test_command_writes_page_table_and_pictures(folder, tmp_path, capsys):
+    arguments = ["--phantoms", "1", "--phantom-spacing", "5", "--phantom-dir", str(folder), "--pictures", "1"]
+    main(
+        [
+            *arguments,
+            "--kinds",
+            "random",
+            "cube",
+            "--bundle",
+            str(tmp_path / "none"),
+            "--output",
+            str(tmp_path),
+        ]
+    )
+    page = (tmp_path / "skull_accuracy.md").read_text()
+    assert "mirror image" in page and 'The row "ours" is left out' in page
+    assert str(tmp_path) not in page  # a path of one machine means nothing to a reader
+    rows = list(csv.DictReader((tmp_path / "skull_accuracy.csv").open()))
+    assert len(rows) == 2 * 3
+    assert {row["method"] for row in rows} == {
+        "identity (hole left open)",
+        "mirror image",
+        "surface interpolation",
+    }
+    assert (tmp_path / "pictures" / "skull_worst_1.png").stat().st_size > 1000
+    assert "seen kinds" in capsys.readouterr().out
+
+
+def test_nothing_to_score_is_told(tmp_path):
+    with pytest.raises(SystemExit, match="no test case"):
+        main(["--output", str(tmp_path), "--bundle", str(tmp_path)])
