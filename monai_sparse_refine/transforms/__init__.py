@@ -29,6 +29,7 @@ from monai_sparse_refine.transforms.fixed_defect import (
     FixedCranialDefectd,
     FixedCranialDefectDict,
 )
+from monai_sparse_refine.transforms.gate import RefineGate
 from monai_sparse_refine.transforms.implant import (
     CompleteMask,
     CompleteMaskD,
@@ -39,6 +40,7 @@ from monai_sparse_refine.transforms.implant import (
     ExtractImplantd,
     ExtractImplantDict,
 )
+from monai_sparse_refine.transforms.label_presets import LABEL_PRESETS
 from monai_sparse_refine.transforms.mirror import (
     MirrorImage,
     MirrorImageD,
@@ -53,6 +55,14 @@ from monai_sparse_refine.transforms.multi_resolution import (
     MakeMultiResolutiond,
     MakeMultiResolutionDict,
 )
+from monai_sparse_refine.transforms.refine import (
+    SparseRefine,
+    SparseRefineD,
+    SparseRefined,
+    SparseRefineDict,
+)
+from monai_sparse_refine.transforms.refine_bundle import find_bundle, list_bundles, load_recipe
+from monai_sparse_refine.transforms.refine_recipe import RefineRecipe
 from monai_sparse_refine.transforms.resample import (
     ResampleToSpacing,
     ResampleToSpacingD,
@@ -64,6 +74,7 @@ from monai_sparse_refine.transforms.warp import RandWarpMask, RandWarpMaskD, Ran
 
 __all__ = [
     "DEFECT_KINDS",
+    "LABEL_PRESETS",
     "CompleteMask",
     "CompleteMaskD",
     "CompleteMaskDict",
@@ -95,6 +106,8 @@ __all__ = [
     "RandWarpMaskD",
     "RandWarpMaskDict",
     "RandWarpMaskd",
+    "RefineGate",
+    "RefineRecipe",
     "ResampleToSpacing",
     "ResampleToSpacingD",
     "ResampleToSpacingDict",
@@ -102,6 +115,10 @@ __all__ = [
     "SaveMaskD",
     "SaveMaskDict",
     "SaveMaskd",
+    "SparseRefine",
+    "SparseRefineD",
+    "SparseRefineDict",
+    "SparseRefined",
     "SparseToDense",
     "SparseToDenseD",
     "SparseToDenseDict",
@@ -110,6 +127,9 @@ __all__ = [
     "ToBinaryMaskD",
     "ToBinaryMaskDict",
     "ToBinaryMaskd",
+    "find_bundle",
+    "list_bundles",
+    "load_recipe",
     "midsagittal_plane",
     "mirror_image",
     "sparse_collate",

@@ -1,0 +1,157 @@
+"""How a network refines one binary mask: what it gets, and what becomes of its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.networks.utils import eval_mode
+from monai.transforms import Compose
+from torch import Tensor, nn
+
+from monai_sparse_refine.errors import InputError
+from monai_sparse_refine.volume import as_mask
+
+__all__ = ["CERTAIN", "RefineRecipe"]
+
+# Probabilities are kept in one byte. 255 is left for voxels that are not up for refinement at all.
+CERTAIN = 254
+
+
+class RefineRecipe:
+    """The network of a bundle, with all that belongs to it between a mask on its native grid and the refined one.
+
+    A bundle says it in `configs/refine.json` (see `monai_sparse_refine.transforms.load_recipe`). Without options a
+    network gets the mask as it is, [1, 1, X, Y, Z], and answers with logits of that shape.
+
+    Args:
+        network: dense in, dense logits out, such as :class:`monai_sparse_refine.networks.MaskRefiner`.
+        preprocessing: dictionary transforms (one, a list or a Compose) that make what the network gets, at key
+            "image", from the mask there (float32 MetaTensor [1, X, Y, Z] with its affine). "label" holds the
+            label's name and "intensity" the intensities, where there are some. They are undone on the
+            probabilities, so those that change the grid have to be invertible.
+        threshold: probability above which a voxel belongs to the refined mask.
+        margin: voxels around the label's bounding box that the network sees; None shows it the whole volume.
+        keep_input: completion only adds: every voxel of the input stays.
+        additions: takes the refined mask and the input mask, and returns what is added to the input, such as
+            :class:`monai_sparse_refine.transforms.ExtractImplant`; implies ``keep_input``.
+        intensity_window: (low, high) of the intensities (HU for CT) that the network takes as a second channel,
+            scaled to 0 to 0.5 and clipped: a value above 0.5 would count as foreground. None: no such channel.
+        labels: names of the labels that the network was trained for; None for any.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        preprocessing: Any = None,
+        threshold: float = 0.5,
+        margin: int | None = 16,
+        keep_input: bool = False,
+        additions: Callable[[Any, Any], Any] | None = None,
+        intensity_window: Sequence[float] | None = None,
+        labels: Sequence[str] | None = None,
+    ) -> None:
+        if not 0 < threshold < 1:
+            raise InputError(f"threshold is {threshold}; expected a probability between 0 and 1")
+        if margin is not None and margin < 0:
+            raise InputError(f"margin is {margin}; expected 0 or more voxels, or None for the whole volume")
+        if intensity_window is not None and not intensity_window[0] < intensity_window[1]:
+            raise InputError(f"intensity_window is {tuple(intensity_window)}; expected low < high")
+        self.network = network
+        self.preprocessing = None if preprocessing is None else Compose(preprocessing)
+        self.threshold = threshold
+        self.margin = margin
+        self.keep_input = keep_input or additions is not None
+        self.additions = additions
+        self.intensity_window = None if intensity_window is None else tuple(intensity_window)
+        self.labels = None if labels is None else tuple(labels)
+
+    def refine(
+        self, mask: MetaTensor, *, intensity: Tensor | None = None, label: str = "", device: Any = None
+    ) -> np.ndarray:
+        """Refine one binary mask.
+
+        Args:
+            mask: [1, X, Y, Z] of 0 and 1, with its affine; not empty.
+            intensity: [1, X, Y, Z], where the network takes it.
+            label: name of the structure, for a network that is told.
+            device: where the network is; None for that of its parameters.
+
+        Returns:
+            uint8 [X, Y, Z]: 0 outside the refined mask, inside it the probability as 1 to 254.
+
+        Raises:
+            InputError: intensities that are missing, or an answer of another shape.
+            FloatingPointError: an answer with NaN or infinity.
+        """
+        data: dict[str, Any] = {"image": mask.float(), "label": label}
+        if self.intensity_window is not None:
+            if intensity is None:
+                raise InputError(
+                    "the network takes intensities, and there are none: give image_key, the key of the image "
+                    "that the mask was made from (or the image itself, as the second argument)"
+                )
+            data["intensity"] = intensity
+        if self.preprocessing is not None:
+            data = self.preprocessing(data)
+        elif self.intensity_window is not None:
+            data["image"] = torch.cat([data["image"], self._scaled(data["intensity"])])
+        source = data["image"]
+        probability = self._run(source, device)  # [1, *working grid]
+        if self.preprocessing is not None:
+            probability = self._undo(probability, source)
+        if probability.shape[1:] != mask.shape[1:]:
+            raise InputError(
+                f"the network's answer has shape {tuple(probability.shape[1:])} on the grid of the mask, "
+                f"{tuple(mask.shape[1:])}: every step of preprocessing that changes the grid must be invertible"
+            )
+        return self._graded(probability[0].numpy(), mask)
+
+    def _scaled(self, intensity: Tensor) -> Tensor:
+        assert self.intensity_window is not None
+        low, high = self.intensity_window
+        return ((intensity.float() - low) / (2 * (high - low))).clamp(0, 0.5)
+
+    def _run(self, source: Tensor, device: Any) -> Tensor:
+        if device is None:
+            device = next((p.device for p in self.network.parameters()), torch.device("cpu"))
+        plain = source.as_tensor() if isinstance(source, MetaTensor) else source
+        with eval_mode(self.network):
+            logits = self.network(plain[None].to(device))
+        if not isinstance(logits, Tensor) or logits.shape[:2] != (1, 1):
+            got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise InputError(
+                f"the network returned {got}; expected logits [1, 1, *spatial] of the refined mask"
+            )
+        answer: Any = logits[0]  # (1, *working grid)
+        plain = answer.as_tensor() if isinstance(answer, MetaTensor) else answer
+        return plain.float().sigmoid().cpu()
+
+    def _undo(self, probability: Tensor, source: Tensor) -> Tensor:
+        """Back through the preprocessing; the operations are those that its own mask went through."""
+        assert self.preprocessing is not None
+        if not isinstance(source, MetaTensor) or not source.applied_operations:
+            return probability
+        answer = MetaTensor(probability, meta=dict(source.meta))
+        answer.applied_operations = list(source.applied_operations)
+        back: Any = self.preprocessing.inverse({"image": answer})["image"]
+        return back.as_tensor() if isinstance(back, MetaTensor) else torch.as_tensor(back)
+
+    def _graded(self, probability: np.ndarray, mask: MetaTensor) -> np.ndarray:
+        if not np.isfinite(probability).all():
+            raise FloatingPointError("the network's answer has NaN or infinity")
+        inside = probability > self.threshold
+        graded = np.where(inside, np.clip(np.rint(probability * CERTAIN), 1, CERTAIN), 0).astype(np.uint8)
+        if self.keep_input:
+            known = as_mask(mask)
+            if self.additions is not None:
+                whole = MetaTensor(torch.from_numpy(inside | known)[None].to(torch.uint8), affine=mask.affine)
+                added = as_mask(self.additions(whole, mask))
+                # What is added without the network's backing is the first to give way to another label.
+                graded = np.where(added, np.maximum(graded, 1), 0).astype(np.uint8)
+            graded[known] = CERTAIN
+        return graded

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from monai_sparse_refine.errors import InputError
+from monai_sparse_refine.transforms.gate import RefineGate, as_gate
+
+
+def line(first, last):
+    return np.array([first <= i < last for i in range(20)])
+
+
+def test_within_bounds_is_accepted():
+    assert RefineGate().compare(line(0, 10), line(0, 12)) == ""
+    assert RefineGate(None, None, None).compare(line(0, 10), line(15, 16)) == ""
+
+
+@pytest.mark.parametrize(
+    ("gate", "after", "reason"),
+    [
+        (RefineGate(), line(0, 16), "volume changed by \\+60.0 %, allowed are 50 %"),
+        (RefineGate(), line(0, 4), "volume changed by -60.0 %"),
+        (RefineGate(), line(4, 14), "Dice with the input is 0.600, at least 0.7"),
+        (RefineGate(None, None, 0.9), line(0, 8), "80.0 % of its voxels were kept, at least 90 %"),
+        (RefineGate(None, None, None), line(0, 0), "nothing of it was left"),
+    ],
+)
+def test_outside_the_bounds_is_refused_with_the_reason(gate, after, reason):
+    import re
+
+    assert re.search(reason, gate.compare(line(0, 10), after))
+
+
+def test_the_bounds_themselves_are_allowed():
+    gate = RefineGate(max_volume_change=0.2, min_dice=10 / 11, min_kept=1.0)
+    assert gate.compare(line(0, 10), line(0, 12)) == ""
+
+
+def test_an_empty_label_may_stay_empty():
+    assert RefineGate().compare(line(0, 0), line(0, 0)) == ""
+
+
+def test_from_a_configuration():
+    assert as_gate(None) is None
+    assert as_gate({"min_dice": 0.9, "max_volume_change": None}) == RefineGate(None, 0.9, None)
+    for bad in ({"dice": 0.9}, {"min_dice": 2}, {"max_volume_change": -1}, {"min_kept": float("nan")}, 0.5):
+        with pytest.raises(InputError, match="gate"):
+            as_gate(bad)
