@@ -6,10 +6,12 @@ The rooms, each loaded on first use so that ``import monai_sparse_refine`` stays
 - :mod:`monai_sparse_refine.networks`: the generative U-net, and a dense-in, dense-out refiner around it
 - :mod:`monai_sparse_refine.losses`: the level-wise generative loss
 - :mod:`monai_sparse_refine.transforms`: dense to sparse and back, synthetic defects, implants
+- :mod:`monai_sparse_refine.inferers`: any MONAI inferer, then the refiner
 - :mod:`monai_sparse_refine.training`: handlers that resume, keep the best weights and watch the levels
 - :mod:`monai_sparse_refine.metrics`: overlap and distance, in millimetres
 - :mod:`monai_sparse_refine.data`: procedural phantoms, data lists, checks of a user's files
 - :mod:`monai_sparse_refine.report`: figures, meshes and tables
+- :mod:`monai_sparse_refine.cli`: the command line, ``python -m monai_sparse_refine refine IN OUT``
 """
 
 from __future__ import annotations
@@ -21,7 +23,19 @@ __all__ = ["__version__"]
 
 __version__ = "0.1.0"
 
-_ROOMS = ("data", "engine", "errors", "losses", "metrics", "networks", "report", "training", "transforms")
+_ROOMS = (
+    "cli",
+    "data",
+    "engine",
+    "errors",
+    "inferers",
+    "losses",
+    "metrics",
+    "networks",
+    "report",
+    "training",
+    "transforms",
+)
 
 
 def __getattr__(name: str) -> ModuleType:
