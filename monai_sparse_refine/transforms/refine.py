@@ -94,6 +94,8 @@ class SparseRefine(Transform):
         self.max_voxels = max_voxels
         self.spacing = spacing
         self._given = RefineRecipe(network) if isinstance(network, nn.Module) else network
+        if self._given is not None:
+            _check_names(self.labels, self._given)
         self._loaded: RefineRecipe | None = None
         self._lock = threading.Lock()
 
@@ -217,7 +219,7 @@ class SparseRefine(Transform):
                 recipe = load_recipe(
                     self.bundle, weights=self.weights, device=self.device, overrides=overrides
                 )
-                _check_names(self.labels, recipe, self.bundle)
+                _check_names(self.labels, recipe)
                 self._loaded = recipe
             return self._loaded
 
@@ -317,14 +319,14 @@ def _shifted(affine: np.ndarray | None, box: tuple[slice, ...]) -> np.ndarray:
     return shifted
 
 
-def _check_names(labels: Sequence[Label] | None, recipe: RefineRecipe, bundle: Any) -> None:
-    """A bundle that says what it was trained for refuses names of anything else."""
+def _check_names(labels: Sequence[Label] | None, recipe: RefineRecipe) -> None:
+    """A recipe that says what its network was trained for refuses names of anything else."""
     if recipe.labels is None or labels is None:
         return
     for label in labels:
         if not label.name.isdigit() and label.name not in recipe.labels:
             raise InputError(
-                f"label {label.name!r} is none that the bundle {bundle} was trained for ({', '.join(recipe.labels)})"
+                f"label {label.name!r} is none that the network was trained for ({', '.join(recipe.labels)})"
             )
 
 

@@ -38,7 +38,9 @@ GEOMETRY_FIELDS = (
 )
 
 
-def save_mask(mask: Any, path: PathLike, *, affine: Any = None, reference: Any = None) -> Path:
+def save_mask(
+    mask: Any, path: PathLike, *, affine: Any = None, reference: Any = None, labels: bool = False
+) -> Path:
     """Write a binary mask as uint8 NIfTI; the file appears complete or not at all.
 
     Where the reference was loaded from a NIfTI file and has kept that file's grid, the file's geometry (both
@@ -50,19 +52,29 @@ def save_mask(mask: Any, path: PathLike, *, affine: Any = None, reference: Any =
         path: file name that ends in .nii or .nii.gz.
         affine: voxel to world mm, RAS, [4, 4]; by default the reference's.
         reference: MetaTensor of the same shape that the mask belongs to; by default the mask.
+        labels: it is a label map, whose ids up to 65535 are saved as uint8, or as uint16 where they need it.
 
     Returns:
         The path written.
 
     Raises:
-        InputError: another suffix, values other than 0 and 1, or an unknown affine.
+        InputError: another suffix, values other than 0 and 1 (or label ids), or an unknown affine.
     """
     target = Path(path)
     if not target.name.lower().endswith((".nii", ".nii.gz")):
         raise InputError(f"path is {target}; a mask is saved as .nii or .nii.gz")
     volume = as_volume(mask, name="mask")
-    if not np.all((volume == 0) | (volume == 1)):
-        raise InputError(f"mask to save as {target.name} has values other than 0 and 1; threshold it first")
+    if labels:
+        data = volume.astype(np.uint16)
+        if not np.array_equal(data, volume):
+            raise InputError(f"label map to save as {target.name} has values that are no ids from 0 to 65535")
+        data = data if data.max(initial=0) > 255 else data.astype(np.uint8)
+    else:
+        if not np.all((volume == 0) | (volume == 1)):
+            raise InputError(
+                f"mask to save as {target.name} has values other than 0 and 1; threshold it first"
+            )
+        data = volume.astype(np.uint8)
     reference = mask if reference is None else reference
     if affine is None:
         affine = getattr(reference, "affine", None)
@@ -71,7 +83,6 @@ def save_mask(mask: Any, path: PathLike, *, affine: Any = None, reference: Any =
             f"affine of {target.name} is not known: pass affine=, or a MetaTensor that carries one"
         )
     matrix = np.asarray(affine, dtype=float).reshape(4, 4)
-    data = volume.astype(np.uint8)
     image = _image_like(getattr(reference, "meta", {}), data, matrix)
     if image is None:
         # Scanner coordinates; the quaternion form cannot hold shear, so it is left out where there is some.
@@ -103,7 +114,7 @@ def _image_like(meta: Mapping[str, Any], data: np.ndarray, affine: np.ndarray) -
     header = type(original.header)()
     for field in GEOMETRY_FIELDS:
         header[field] = original.header[field]
-    header.set_data_dtype(np.uint8)
+    header.set_data_dtype(data.dtype)
     return type(original)(data.reshape(original.shape), None, header)
 
 

@@ -128,3 +128,16 @@ def test_bad_input_leaves_no_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         save_mask(MASK, tmp_path / "a.nii", affine=np.eye(4))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_label_maps_keep_their_ids(tmp_path):
+    image = source_file(tmp_path / "a.nii")
+    for highest, dtype in ((200, np.uint8), (300, np.uint16)):
+        labels = MetaTensor(torch.as_tensor(MASK[None].astype(np.int32) * highest), meta=image.meta)
+        saved = nib.load(save_mask(labels, tmp_path / "b.nii.gz", labels=True))
+        assert saved.get_data_dtype() == dtype
+        np.testing.assert_array_equal(np.asarray(saved.dataobj), MASK.astype(int) * highest)
+        np.testing.assert_array_equal(saved.affine, nib.load(tmp_path / "a.nii").affine)
+    for bad in (0.5, -1, 70000):
+        with pytest.raises(InputError, match="no ids from 0 to 65535"):
+            save_mask(MASK.astype(float) * bad, tmp_path / "c.nii", affine=np.eye(4), labels=True)
