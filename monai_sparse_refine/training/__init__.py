@@ -1,6 +1,8 @@
-"""Handlers and helpers for Ignite training: statistics per level, best weights, resuming after a kill."""
+"""Handlers and helpers for Ignite training: statistics, pictures, best weights, stopping, resuming after a kill."""
 
 from monai_sparse_refine.training.checkpoints import BestWeights, export_weights, resume
+from monai_sparse_refine.training.early_stop import EarlyStop
 from monai_sparse_refine.training.level_stats import LevelStats
+from monai_sparse_refine.training.pictures import ValidationPictures
 
-__all__ = ["BestWeights", "LevelStats", "export_weights", "resume"]
+__all__ = ["BestWeights", "EarlyStop", "LevelStats", "ValidationPictures", "export_weights", "resume"]

@@ -25,7 +25,8 @@ def resume(
 
     Args:
         trainer: MONAI trainer that has not run yet.
-        objects: what ``CheckpointSaver`` saves (network, optimizer, ...), by name.
+        objects: what ``CheckpointSaver`` saves (network, optimizer, ...), by name. The checkpoint has to have all
+            networks and optimisers; any other that it lacks starts anew.
         folder: its ``save_dir``.
         device: where to map the tensors.
 
@@ -42,6 +43,8 @@ def resume(
     state = torch.load(found[epoch], map_location=device, weights_only=True)
     try:
         for name, item in objects.items():
+            if name not in state and not isinstance(item, (nn.Module, torch.optim.Optimizer)):
+                continue  # a checkpoint of an older configuration, which did not count or schedule this yet
             unwrap(item).load_state_dict(state[name])
     except (KeyError, RuntimeError, ValueError) as error:
         raise InputError(
