@@ -1,6 +1,6 @@
 """Time and memory of the native engine against MinkowskiEngine, spconv and the dense twin.
 
-    python benchmarks/engine_speed.py --sizes 128,128,128 256,256,256 --tasks layer ch1 --output speed.md
+    python -m benchmarks.engine_speed --sizes 128,128,128 256,256,256 --tasks layer ch1 --output speed.md
 
 Every measurement is a process of its own; the sides take turns, so that a busy machine slows all of them alike.
 Read the ratios rather than the seconds.
@@ -63,7 +63,7 @@ def compare(options: argparse.Namespace) -> list[str]:
         "| volume | task | mode | side | voxels | seconds | GB | times native's seconds | times native's GB |",
         "|---|---|---|---|---:|---:|---:|---:|---:|",
     ]
-    volumes = [str(options.mask)] if options.mask else options.sizes
+    volumes = [str(options.mask.resolve())] if options.mask else options.sizes
     for volume in volumes:
         for task in options.tasks:
             for mode in options.modes:
@@ -114,8 +114,17 @@ def _spawn(request: dict[str, Any], threads: int) -> dict[str, Any]:
     count = SPCONV_THREADS if request["side"] == "spconv" else threads
     # MinkowskiEngine's OpenBLAS is up to ten times slower with more than one thread.
     environment = {**os.environ, "OMP_NUM_THREADS": str(count), "OPENBLAS_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "ignore", __file__, "--child", json.dumps(request)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "benchmarks.engine_speed",
+        "--child",
+        json.dumps(request),
+    ]
+    root = Path(__file__).resolve().parent.parent
+    done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or [""])[-1]
         return {"missing": f"failed ({done.returncode}): {last[:80]}"}
@@ -209,7 +218,7 @@ def _layer_step(rows: Any, shape: tuple[int, ...], training: bool, side: str) ->
     features = torch.randn(len(rows), width, requires_grad=training)
     if side == "dense":
         dense_layer = torch.nn.Conv3d(width, width, 3, padding=1, bias=False)
-        dense_layer = dense_layer.to(memory_format=torch.channels_last_3d)
+        dense_layer = dense_layer.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         x = torch.zeros(1, width, *shape).to(memory_format=torch.channels_last_3d)
         x[0, :, rows[:, 1].long(), rows[:, 2].long(), rows[:, 3].long()] = features.detach().t()
         x.requires_grad_(training)
@@ -279,7 +288,8 @@ def _dense_step(
     from monai_sparse_refine.losses import LevelwiseGenerativeLoss
     from monai_sparse_refine.networks.dense_twin import DenseTwin
 
-    network = DenseTwin(channels=channels).train(training).to(memory_format=torch.channels_last_3d)
+    network = DenseTwin(channels=channels).train(training)
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     volumes = []
     for rows in (defective, target):
         volume = torch.zeros(1, 1, *shape)

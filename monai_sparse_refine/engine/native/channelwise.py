@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from monai_sparse_refine.engine.native.fixed_order import add_bias
 from monai_sparse_refine.engine.native.kernel_region import KernelGenerator
 from monai_sparse_refine.engine.native.local_pooling import channelwise_product
 from monai_sparse_refine.engine.native.modules_base import (
@@ -62,4 +63,4 @@ class MinkowskiChannelwiseConvolution(MinkowskiModuleBase):
             out = given_key(coords, manager, strided(x, stride))
         table = manager.kernel_table(out, x.coordinate_map_key, self.kernel_generator)
         rows = channelwise_product(x.F, self.kernel, table)
-        return result_on(rows if self.bias is None else rows + self.bias, out, x)
+        return result_on(rows if self.bias is None else add_bias(rows, self.bias), out, x)

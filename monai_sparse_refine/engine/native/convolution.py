@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from monai_sparse_refine.engine.native.coordinate_map import CoordinateMapKey
 from monai_sparse_refine.engine.native.coordinates import Stride
 from monai_sparse_refine.engine.native.enums import ConvolutionMode
-from monai_sparse_refine.engine.native.gather_gemm import children, pointwise, sparse_convolution
+from monai_sparse_refine.engine.native.fixed_order import add_bias
+from monai_sparse_refine.engine.native.gather_gemm import autocast, children, pointwise, sparse_convolution
 from monai_sparse_refine.engine.native.kernel_region import KernelGenerator
 from monai_sparse_refine.engine.native.manager import CoordinateManager
 from monai_sparse_refine.engine.native.modules_base import (
@@ -82,7 +83,7 @@ class MinkowskiConvolutionBase(MinkowskiModuleBase):
 
     def _finish(self, rows: Tensor, key: CoordinateMapKey, like: SparseTensor) -> SparseTensor:
         if self.bias is not None:
-            rows = rows + self.bias.to(rows.dtype)
+            rows = add_bias(rows, self.bias.to(rows.dtype))
         return result_on(rows, key, like)
 
     def _kernel3(self) -> Tensor:
@@ -160,7 +161,7 @@ class MinkowskiConvolutionTranspose(MinkowskiConvolutionBase):
         # on.
         out = manager.expand(key, offsets, stride, distinct=distinct, string_id=None if generate else "")
         if distinct:
-            features, kernel = _autocast(x.F, self._kernel3())
+            features, kernel = autocast(x.F, self._kernel3())
             return self._finish(children(features, kernel), out, x)
         table = manager.kernel_table(key, out, generator)
         return self._finish(sparse_convolution(x.F, self._kernel3(), table, transposed=True), out, x)
@@ -205,11 +206,3 @@ def expanded_key(
     offsets = generator.offsets * torch.tensor(generator.kernel_dilation) * fine
     out = tuple((fine * torch.tensor(generator.kernel_stride)).tolist())
     return manager.expand(key, offsets, out, distinct=False)
-
-
-def _autocast(features: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
-    kind = features.device.type
-    if torch.is_autocast_enabled(kind):
-        dtype = torch.get_autocast_dtype(kind)
-        return features.to(dtype), kernel.to(dtype)
-    return features, kernel

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from monai_sparse_refine.engine.native.fixed_order import accumulator, add_product, rows_product
 from monai_sparse_refine.engine.native.kernel_map import KernelMap
 
 CHUNK_VALUES = 1 << 19  # gathered values of one chunk on a CPU: 2 MB of float32
@@ -37,18 +38,24 @@ def sparse_convolution(
     Returns:
         (M, Cout)
     """
-    kind = features.device.type
-    if torch.is_autocast_enabled(kind):
-        dtype = torch.get_autocast_dtype(kind)
-        features, kernel = features.to(dtype), kernel.to(dtype)
+    features, kernel = autocast(features, kernel)
     if torch.is_grad_enabled() and (features.requires_grad or kernel.requires_grad):
         return _SparseConvolution.apply(features, kernel, table, transposed)
     return _convolve(features, kernel, table, transposed)
 
 
+def autocast(features: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in the dtype of an enclosing ``torch.autocast``; as they are without one."""
+    kind = features.device.type
+    if not torch.is_autocast_enabled(kind):
+        return features, kernel
+    dtype = torch.get_autocast_dtype(kind)
+    return features.to(dtype), kernel.to(dtype)
+
+
 def pointwise(features: Tensor, kernel: Tensor) -> Tensor:
     """(N, Cin) @ (Cin, Cout)."""
-    return features @ kernel
+    return rows_product(*autocast(features, kernel))
 
 
 def children(features: Tensor, kernel: Tensor) -> Tensor:
@@ -62,7 +69,8 @@ def children(features: Tensor, kernel: Tensor) -> Tensor:
         (N * K, Cout)
     """
     volume, width, out = kernel.shape
-    return (features @ kernel.transpose(0, 1).reshape(width, volume * out)).view(-1, out)
+    weight = kernel.transpose(0, 1).reshape(width, volume * out)
+    return rows_product(features, weight).view(-1, out)
 
 
 class _SparseConvolution(torch.autograd.Function):
@@ -146,7 +154,7 @@ def _backward(
         block = gather(lookup(start, stop))
         torch.mm(block, weight, out=grad_features[start:stop])
         if grad_kernel is not None:
-            _accumulate(grad_kernel, features[start:stop], block)
+            add_product(grad_kernel, features[start:stop], block)
     if grad_kernel is None:
         return grad_features, None
     grad_kernel = grad_kernel.view(width, volume, out_width).transpose(0, 1)
@@ -160,7 +168,7 @@ def _kernel_gradient(source: Tensor, gradient: Tensor, table: KernelMap, *, coar
     lookup, mirrored = reading(table, coarse)
     gather = Gather(source)
     for start, stop in table.chunks(len(gradient), chunk_rows(table.volume * width, source)):
-        _accumulate(result, gather(lookup(start, stop)), gradient[start:stop])
+        add_product(result, gather(lookup(start, stop)), gradient[start:stop])
     result = result.view(table.volume, width, out_width)
     return result.flip(0) if mirrored else result
 
@@ -217,18 +225,6 @@ class Gather:
         block = self.buffer[: count * volume * width].view(count * volume, width)
         torch.index_select(self.source, 0, rows.reshape(-1), out=block)
         return block.view(count, volume * width)
-
-
-def _accumulate(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """total += left.T @ right."""
-    if total.dtype == left.dtype:
-        total.addmm_(left.t(), right)
-    else:
-        total.add_(left.t() @ right)
-
-
-def accumulator(values: Tensor) -> torch.dtype:
-    return torch.float32 if values.dtype in (torch.float16, torch.bfloat16) else values.dtype
 
 
 def chunk_rows(values_per_row: int, like: Tensor) -> int:

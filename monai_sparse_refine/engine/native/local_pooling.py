@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from monai_sparse_refine.engine.native.gather_gemm import Gather, accumulator, chunk_rows, reading
+from monai_sparse_refine.engine.native.fixed_order import accumulator
+from monai_sparse_refine.engine.native.gather_gemm import Gather, chunk_rows, reading
 from monai_sparse_refine.engine.native.kernel_map import KernelMap
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_sparse_refine.engine.native.feature_tensor import FeatureTensor
+from monai_sparse_refine.engine.native.fixed_order import batch_statistics, normalize_rows
 from monai_sparse_refine.engine.native.modules_base import MinkowskiModuleBase, check_rows
 from monai_sparse_refine.engine.native.reduce import group_mean, group_spread
 
@@ -33,11 +34,30 @@ class MinkowskiBatchNorm(MinkowskiModuleBase):
         x = check_rows(input, self, self.bn.num_features)
         if len(x) == 0:
             return x.like(x.F if self.bn.weight is None else x.F * self.bn.weight)
+        from_batch = self.bn.training or self.bn.running_mean is None
+        if from_batch and len(x) > 1 and x.device.type == "cpu" and x.dtype.itemsize >= 4:
+            return x.like(_normalize(self.bn, x.F))
         return x.like(self.bn(x.F))
 
     def extra_repr(self) -> str:
         """As PyTorch prints it."""
         return self.bn.extra_repr()
+
+
+def _normalize(bn: Any, rows: Tensor) -> Tensor:
+    """What ``torch.nn.BatchNorm1d`` does with a batch, in an order that threads do not change."""
+    mean, variance = batch_statistics(rows.detach())
+    if bn.training and bn.track_running_stats:
+        bn.num_batches_tracked += 1
+        share = 1 / float(bn.num_batches_tracked) if bn.momentum is None else bn.momentum
+        unbiased = variance * (len(rows) / (len(rows) - 1))
+        for running, value in ((bn.running_mean, mean), (bn.running_var, unbiased)):
+            running.lerp_(value.to(running.dtype), share)
+    if bn.affine:
+        weight, bias = bn.weight.to(rows.dtype), bn.bias.to(rows.dtype)
+    else:
+        weight, bias = rows.new_ones(rows.shape[1]), rows.new_zeros(rows.shape[1])
+    return normalize_rows(rows, weight, bias, mean, variance, bn.eps)
 
 
 class MinkowskiSyncBatchNorm(MinkowskiBatchNorm):

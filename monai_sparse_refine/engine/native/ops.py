@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_sparse_refine.engine.native.feature_tensor import FeatureTensor, check_same_manager
+from monai_sparse_refine.engine.native.fixed_order import add_bias, rows_product
 from monai_sparse_refine.engine.native.modules_base import MinkowskiModuleBase, check_input, check_rows
 from monai_sparse_refine.engine.native.tensor import SparseTensor
 from monai_sparse_refine.engine.native.tensor_field import TensorField
@@ -138,7 +139,10 @@ class MinkowskiLinear(MinkowskiModuleBase):
     def forward(self, input: FeatureTensor) -> FeatureTensor:
         """Apply to the features."""
         x = check_rows(input, self, self.linear.in_features)
-        return x.like(self.linear(x.F))
+        if torch.is_autocast_enabled(x.device.type):
+            return x.like(self.linear(x.F))
+        rows = rows_product(x.F, self.linear.weight.t())
+        return x.like(rows if self.linear.bias is None else add_bias(rows, self.linear.bias))
 
     def extra_repr(self) -> str:
         """As PyTorch prints it."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from monai_sparse_refine.engine.native.enums import SparseTensorQuantizationMode
+from monai_sparse_refine.engine.native.fixed_order import column_sums
 
 
 def reduce_rows(rows: Tensor, group: Tensor, groups: int, operation: str) -> Tensor:
@@ -109,7 +110,7 @@ def group_spread(values: Tensor, groups: RowGroups) -> Tensor:
 
 def _sum(rows: Tensor, groups: RowGroups) -> Tensor:
     ordered = rows if groups.order is None else rows.index_select(0, groups.order)
-    return torch.stack([piece.sum(0) for piece in ordered.split(groups.lengths)])
+    return torch.stack([column_sums(piece) for piece in ordered.split(groups.lengths)])
 
 
 class _GroupSum(torch.autograd.Function):
