@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         defect_seed = options.seed if options.defect_seed is None else options.defect_seed
         cut = RandCranialDefect(options.defect)
         cut.set_random_state(defect_seed)
-        defective = cut(complete)
+        defective = MetaTensor(cut(complete), affine=complete.affine)
         implant = complete.as_tensor() - defective.as_tensor()
         volumes = {
             "defective skull": (output / "defective.nii.gz", defective),

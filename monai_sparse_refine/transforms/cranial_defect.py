@@ -54,7 +54,7 @@ class RandCranialDefect(RandomizableTransform):
         InputError: on bad arguments.
     """
 
-    backend = [TransformBackends.NUMPY]  # noqa: RUF012 - the name and form that MONAI asks for
+    backend = [TransformBackends.NUMPY]
 
     def __init__(
         self,

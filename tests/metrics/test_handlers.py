@@ -184,7 +184,7 @@ def test_cases_of_one_name_are_told_apart(tmp_path):
 def test_a_case_dealt_to_two_ranks_has_one_row(tmp_path, monkeypatch):
     class Engine:
         class state:
-            metric_details = {"dice": torch.tensor([[0.5], [0.25], [0.5]])}  # noqa: RUF012
+            metric_details = {"dice": torch.tensor([[0.5], [0.25], [0.5]])}
 
     handler = CaseCsvHandler(tmp_path / "c.csv")
     handler._files = ["/a/x.nii", "/a/y.nii"]
