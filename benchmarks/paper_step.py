@@ -1,0 +1,120 @@
+"""One measurement in a process of its own: seconds and peak memory of a training step or an inference.
+
+    python -m benchmarks.paper_step '{"model": "sparse ch1", "mode": "train", "case": FILE, "batch": 1, ...}'
+
+Prints one JSON object; `status` is "ok", or says why there are no numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from monai_sparse_refine.losses import LevelwiseGenerativeLoss
+from monai_sparse_refine.networks import DenseTwin, MaskRefiner, SparsePrediction
+
+MIB = 2**20
+MODELS = ("sparse ch1", "sparse ch2", "dense ch1", "dense ch2")
+
+
+def measure(spec: dict[str, Any]) -> dict[str, Any]:
+    """Measure one network on one batch.
+
+    Args:
+        spec: `model` of `MODELS`, `mode` "train" or "infer", `case` (npz with "defective" and "complete",
+            [X, Y, Z]), `batch`, `repeats`, `engine`, `device`, `memory_gb` (limit on the CPU, None for none).
+
+    Returns:
+        `status`, and where it is "ok" `seconds` (best repeat of one step of the whole batch), `peak_mib` (added
+        to what the process held before) and the voxels `input`, `generated` and `volume` of the whole batch.
+    """
+    with np.load(spec["case"]) as case:
+        masks = [torch.from_numpy(case[name])[None, None] for name in ("defective", "complete")]
+    device = torch.device(spec["device"])
+    image, target = (mask.repeat(spec["batch"], 1, 1, 1, 1).float().to(device) for mask in masks)
+    if spec["memory_gb"] is not None and device.type == "cpu":
+        limit = int(spec["memory_gb"] * 2**30)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    torch.manual_seed(0)
+    network = _network(spec["model"], spec["engine"]).to(device)
+    step = (
+        _training_step(network, image, target)
+        if spec["mode"] == "train"
+        else _inference(network, image, target)
+    )
+    before = _memory(device)
+    seconds, generated = [], 0
+    for _ in range(spec["repeats"]):
+        start = time.perf_counter()
+        generated = step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return {
+        "status": "ok",
+        "seconds": min(seconds),
+        "peak_mib": (_memory(device) - before) / MIB,
+        "input": int(image.sum()),
+        "generated": generated,
+        "volume": image.numel(),
+        "parameters": sum(p.numel() for p in network.parameters()),
+    }
+
+
+def _network(name: str, engine: str) -> nn.Module:
+    kind, channels = name.split()
+    return MaskRefiner(channels=channels, engine=engine) if kind == "sparse" else DenseTwin(channels=channels)
+
+
+def _training_step(network: nn.Module, image: torch.Tensor, target: torch.Tensor) -> Callable[[], int]:
+    """Forward, loss, backward and optimiser step; gives the voxels that the finest level scored."""
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, amsgrad=True)
+    loss = LevelwiseGenerativeLoss()
+
+    def step() -> int:
+        optimizer.zero_grad()
+        prediction = network(image, target=target)
+        loss(prediction).backward()
+        optimizer.step()
+        return len(prediction.levels[-1].logits)
+
+    return step
+
+
+def _inference(network: nn.Module, image: torch.Tensor, target: torch.Tensor) -> Callable[[], int]:
+    """Forward alone. An untrained sparse network is shown its target, so that it keeps what a trained one would."""
+    network.eval()
+    sparse = isinstance(network, MaskRefiner)
+
+    def step() -> int:
+        with torch.no_grad():
+            result = network(image, target=target) if sparse else network(image)
+        return len(result.levels[-1].logits) if isinstance(result, SparsePrediction) else result.numel()
+
+    return step
+
+
+def _memory(device: torch.device) -> int:
+    """Most bytes that the process (or the GPU) has held so far."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    try:
+        result = measure(json.loads(sys.argv[1]))
+    except (MemoryError, RuntimeError) as error:
+        text = str(error)
+        if not isinstance(error, MemoryError) and "memory" not in text and "alloc" not in text:
+            raise
+        result = {"status": "over the memory limit"}
+    print(json.dumps(result))
