@@ -14,7 +14,7 @@ PYTEST_ARGS ?=
 
 PIP = python -m pip --disable-pip-version-check
 
-.PHONY: help setup demo test check bench clean
+.PHONY: help setup demo test check bench bench-skulls bench-paper clean
 
 help:
 	@echo "make setup   $(VENV): the package, what its tests need, MinkowskiEngine"
@@ -22,6 +22,8 @@ help:
 	@echo "make test    the tests, in $(VENV); PYTEST_ARGS='-k union' for some of them"
 	@echo "make check   style and types, in $(VENV)"
 	@echo "make bench   speed of the engines, in $(VENV)"
+	@echo "make bench-skulls  accuracy on phantoms and, with PATIENTS=folder and SCANS=folder, on real skulls"
+	@echo "make bench-paper   memory and time of sparse networks against dense ones, 64 to 512 in-plane"
 	@echo "make clean   removes both environments and what the demo wrote"
 
 setup: $(VENV)/.minkowski
@@ -64,7 +66,14 @@ check: $(VENV)/.installed
 	$(VENV)/bin/mypy
 
 bench: $(VENV)/.minkowski
-	$(VENV)/bin/python -m benchmarks
+	$(VENV)/bin/python -m benchmarks.engine_speed
+
+bench-skulls: $(VENV)/.installed
+	$(VENV)/bin/python -W ignore -m benchmarks.skull_accuracy --phantoms 8 \
+		$(if $(PATIENTS),--patients $(PATIENTS)) $(if $(SCANS),--scans $(SCANS)) $(BENCH_ARGS)
+
+bench-paper: $(VENV)/.installed
+	$(VENV)/bin/python -W ignore -m benchmarks.paper_tables $(BENCH_ARGS)
 
 clean:
 	rm -rf $(VENV) $(DEMO_VENV) $(DEMO_OUTPUT)
