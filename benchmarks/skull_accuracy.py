@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.skull_baselines import BASELINES, Method
 from benchmarks.skull_cases import SEEN_KINDS, UNSEEN_KINDS, SkullCase, skull_cases
-from benchmarks.skull_networks import TWIN, BundleMethod
+from benchmarks.skull_networks import BundleMethod, as_it_is, dense_twin, paper_recipe
 from benchmarks.skull_scores import result_tables, score
 from monai_sparse_refine.data import complete_skulls, phantom_cases, read_split
 from monai_sparse_refine.errors import or_exit
@@ -30,9 +30,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 BUNDLE = REPOSITORY / "bundles" / "skull_completion"
 SCANS = ("invesalius_cranium_skull", "philips_skullphantom_bone1mm_skull")
 FIRST_SEED = 90_000  # phantoms of training have smaller seeds
-# Names of the networks' rows, the option that gives their weights, and what they change in the bundle.
 OURS, DENSE, PAPER = "ours", "dense twin", "paper's ch1 recipe"
-PAPER_RECIPE = {"network_def#channels": "ch1", "network_def#in_channels": 1}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -106,20 +104,20 @@ def _methods(options: argparse.Namespace) -> tuple[dict[str, Method], list[str]]
     """The methods by name, the bundle's last, and a note for each one left out."""
     own = Path(options.bundle) / "models" / "model.pt"
     ours = options.weights or (own if own.is_file() else None)
-    wanted: list[tuple[str, Any, str, Mapping[str, Any]]] = [
-        (DENSE, options.dense_weights, "--dense-weights", TWIN),
-        (PAPER, options.paper_weights, "--paper-weights", PAPER_RECIPE),
-        (OURS, ours, "--weights", {}),
+    wanted = [
+        (DENSE, options.dense_weights, "--dense-weights", dense_twin),
+        (PAPER, options.paper_weights, "--paper-weights", paper_recipe),
+        (OURS, ours, "--weights", as_it_is),
     ]
     methods, notes = dict(BASELINES), []
-    for name, weights, option, overrides in wanted:
+    for name, weights, option, network in wanted:
         if weights is None:
             notes.append(f'The row "{name}" is left out: no weights were given ({option}).')
             continue
         methods[name] = BundleMethod(
             options.bundle,
             weights=weights,
-            overrides=overrides,
+            network=network,
             device=options.device,
             engine=options.engine,
         )

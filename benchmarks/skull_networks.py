@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,25 @@ from monai_sparse_refine.data import load_weights
 
 # Steps of the configuration that read and write files, which a benchmark does not.
 FILE_STEPS = ("LoadImaged", "SaveMaskd", "ToBinaryMaskd")
-TWIN = {
-    "network_def#_target_": "monai_sparse_refine.networks.DenseTwin",
-    "network_def#max_voxels": None,
-    "network_def#engine": None,
-}
+Definition = dict[str, Any]
+
+
+def as_it_is(definition: Definition) -> Definition:
+    """The bundle's own network."""
+    return definition
+
+
+def dense_twin(definition: Definition) -> Definition:
+    """The network on every voxel, with the same channels."""
+    same: Definition = {name: definition[name] for name in ("in_channels", "channels") if name in definition}
+    return {"_target_": "monai_sparse_refine.networks.DenseTwin", **same}
+
+
+def paper_recipe(definition: Definition) -> Definition:
+    """The reference network, which sees no mirror image."""
+    same: Definition = {name: definition[name] for name in ("engine", "max_voxels") if name in definition}
+    target = "monai_sparse_refine.networks.MaskRefiner"
+    return {"_target_": target, "in_channels": 1, "channels": "ch1", **same}
 
 
 class BundleMethod:
@@ -28,7 +42,8 @@ class BundleMethod:
     Args:
         bundle: folder of the bundle.
         weights: state dict to load; None takes the bundle's own.
-        overrides: entries of the configuration by id; None removes one.
+        network: from the bundle's definition of the network to that of the one to score.
+        overrides: other entries of the configuration, by id.
         device: where to run.
         engine: "auto", "native" or "minkowski".
     """
@@ -38,6 +53,7 @@ class BundleMethod:
         bundle: str | Path,
         *,
         weights: str | Path | None = None,
+        network: Callable[[Definition], Definition] = as_it_is,
         overrides: Mapping[str, Any] | None = None,
         device: str | torch.device = "cpu",
         engine: str = "auto",
@@ -47,12 +63,8 @@ class BundleMethod:
         parser["bundle_root"] = str(bundle)
         parser["engine"] = engine
         for name, value in (overrides or {}).items():
-            if value is None:
-                parent, _, entry = name.rpartition("#")
-                parser[parent].pop(entry, None)
-            else:
-                parser[name] = value
-        parser["network_def"] = {k: v for k, v in parser["network_def"].items() if v is not None}
+            parser[name] = value
+        parser["network_def"] = network(parser["network_def"])
         channels = int(parser["network_def"].get("in_channels", 1))
         for step in ("preprocessing", "postprocessing"):
             # A network of one channel sees no mirror image.
@@ -66,11 +78,10 @@ class BundleMethod:
         parser.parse()
         self.device = torch.device(device)
         file = Path(bundle) / "models" / "model.pt" if weights is None else weights
-        network = load_weights(parser.get_parsed_content("network_def"), file)
-        self.network = network.to(self.device).eval()
+        loaded = load_weights(parser.get_parsed_content("network_def"), file)
+        self.network = loaded.to(self.device).eval()
         self.before: Compose = parser.get_parsed_content("preprocessing")
         self.after: Compose = parser.get_parsed_content("postprocessing")
-        self.parameters = sum(p.numel() for p in network.parameters())
 
     def __call__(self, defective: MetaTensor) -> MetaTensor:
         """Implant of a defective skull, uint8 [1, X, Y, Z]."""

@@ -1,0 +1,68 @@
+"""Networks as completion methods: the bundle's own configuration, with tiny networks and a coarse working grid."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from monai.bundle import ConfigParser
+from monai.data import MetaTensor
+
+from benchmarks.skull_networks import BundleMethod, as_it_is, dense_twin, paper_recipe
+from monai_sparse_refine.data import skull_phantom
+
+BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "skull_completion"
+CHANNELS = [4, 4, 6]
+COARSE = {"working_spacing": 12.0, "network_def#channels": CHANNELS}
+
+
+@pytest.fixture(scope="module")
+def skull() -> MetaTensor:
+    return skull_phantom(3, spacing=6.0)
+
+
+def _weights(folder: Path, network) -> Path:
+    """State dict of an untrained network whose every voxel is bone, so that there is something to extract."""
+    parser = ConfigParser()
+    parser.read_config(str(BUNDLE / "configs" / "inference.json"))
+    parser["engine"] = "native"
+    parser["network_def#channels"] = CHANNELS
+    parser["network_def"] = network(parser["network_def"])
+    module = parser.get_parsed_content("network_def")
+    for name, value in module.state_dict().items():
+        if "heads" in name and name.endswith("bias"):
+            value.fill_(5.0)
+    torch.save(module.state_dict(), folder / "weights.pt")
+    return folder / "weights.pt"
+
+
+@pytest.mark.parametrize("network", [as_it_is, dense_twin])
+def test_the_implant_lies_on_the_skulls_own_grid_and_outside_its_bone(skull, tmp_path, network):
+    method = BundleMethod(
+        BUNDLE, weights=_weights(tmp_path, network), network=network, overrides=COARSE, engine="native"
+    )
+    implant = method(skull)
+    assert implant.shape == skull.shape and bool(implant.any())
+    torch.testing.assert_close(implant.affine, skull.affine)
+    assert not bool((implant.bool() & skull.bool()).any())
+
+
+def test_the_paper_recipe_sees_no_mirror_image(skull, tmp_path):
+    method = BundleMethod(
+        BUNDLE,
+        weights=_weights(tmp_path, paper_recipe),
+        network=paper_recipe,
+        overrides=COARSE,
+        engine="native",
+    )
+    assert method.before({"image": skull.clone()})["image"].shape[0] == 1
+    assert sum(p.numel() for p in method.network.parameters()) == 434_686
+    assert method(skull).shape == skull.shape
+
+
+def test_a_bundles_own_weights_are_found(tmp_path):
+    bundle = tmp_path / "bundle"
+    shutil.copytree(BUNDLE / "configs", bundle / "configs")
+    (bundle / "models").mkdir()
+    shutil.move(_weights(tmp_path, as_it_is), bundle / "models" / "model.pt")
+    assert isinstance(BundleMethod(bundle, overrides=COARSE, engine="native"), BundleMethod)
