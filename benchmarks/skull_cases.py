@@ -71,7 +71,7 @@ def skull_cases(
         complete = _plain(load(dict(skull))["label"])
         for item in defect_cases([dict(skull)], kinds=kinds, seed=first):
             try:
-                defective = _plain(cut(dict(item, image=complete))["image"])
+                defective = _plain(cut({**item, "image": complete})["image"])
             except InputError:
                 skipped(f"{test_set}: {skull['name']}, {item['kind']}")
                 continue
