@@ -173,5 +173,5 @@ def _images(path: Path | None, cases: list[Case]) -> dict[str, Case]:
 def _line(row: Row) -> str:
     """One label of a case, for a person."""
     if row["refined"]:
-        return f"{row['label']}: {row['ml_before']:.1f} -> {row['ml_after']:.1f} ml"
+        return "{label}: {ml_before:.1f} -> {ml_after:.1f} ml".format(**row)
     return f"{row['label']}: left as it is, {row['reason']}"

@@ -369,6 +369,15 @@ def test_reports_survive_collation():
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_mixed_precision_around_it(dtype):
+    refine = SparseRefine(network=tiny(), gate=None)
+    expected = refine(label_map())
+    with torch.autocast("cpu", dtype=dtype):
+        out = refine(label_map())
+    assert (out != expected).mean() < 0.02  # a logit next to the threshold may fall on its other side
+
+
 # --- recipes and bundles ---------------------------------------------------------------------------------------
 
 
