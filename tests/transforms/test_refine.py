@@ -474,6 +474,22 @@ def test_the_recipe_does_what_the_inference_configuration_does(bundle, skull, tm
     np.testing.assert_array_equal(out[0].numpy(), expected)
 
 
+def test_both_configurations_of_the_bundle_clean_the_implant_alike(bundle):
+    inference, refine = (
+        json.loads((bundle / "configs" / name).read_text()) for name in ("inference.json", "refine.json")
+    )
+    (step,) = (
+        step
+        for step in inference["postprocessing"]["transforms"]
+        if step["_target_"].endswith("ExtractImplantd")
+    )
+    options = {"core_mm", "lip_mm", "min_volume_ml", "min_relative_volume"}
+    additions = refine["refine"]["additions"]
+    assert {k: v for k, v in step.items() if k in options} == {
+        k: v for k, v in additions.items() if k in options
+    }
+
+
 def test_recipe_follows_the_bundle_and_the_overrides(bundle):
     recipe = load_recipe(bundle, device="cpu", overrides={"max_voxels": 123, "threshold": 0.3})
     assert recipe.network.network.max_voxels == 123 and recipe.threshold == 0.3
