@@ -25,7 +25,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from benchmarks.paper_step import MODELS, ONE_VOXEL
+from benchmarks.paper_step import MODELS
 from benchmarks.skull_scores import markdown_table
 from monai_sparse_refine.data import skull_phantom
 from monai_sparse_refine.files import atomic_path
@@ -106,7 +106,7 @@ def _batches(
     rows, stopped = [], None
     for batch in options.batches:
         result = stopped or _measure(options, model=model, mode=mode, case=str(case["file"]), batch=batch)
-        if result["status"] not in ("ok", FAILED, ONE_VOXEL):
+        if result["status"] not in ("ok", FAILED):
             stopped = result
         rows.append({"model": model, "mode": mode, "in_plane": size, "batch": batch, **result})
         print(f"{model} {mode} {size} x {batch}: {result}", file=sys.stderr, flush=True)

@@ -49,7 +49,7 @@ class DenseTwin(nn.Module):
         norm = nn.BatchNorm3d if spatial_dims == 3 else nn.BatchNorm2d
 
         def block(layer: nn.Module, width: int) -> nn.Sequential:
-            return nn.Sequential(layer, norm(width), nn.ReLU(inplace=True))
+            return _Block(layer, norm(width), nn.ReLU(inplace=True))
 
         def same(source: int, width: int) -> nn.Sequential:
             return block(conv(source, width, 3, padding=1, bias=False), width)
@@ -92,6 +92,19 @@ class DenseTwin(nn.Module):
             return SparsePrediction(levels)
         crop = (slice(None), slice(None), *(slice(0, n) for n in spatial))
         return logits[crop]
+
+
+class _Block(nn.Sequential):
+    """Layers whose batch norm also trains on one case with a single coarsest voxel, with its running statistics."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self:
+            norm = isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.training
+            alone = norm and x.numel() == x.shape[1]
+            x = layer.train(False)(x) if alone else layer(x)
+            if alone:
+                layer.train(True)
+        return x
 
 
 def _level(logits: Tensor, truth: Tensor, *, stride: int) -> LevelPrediction:

@@ -36,7 +36,7 @@ def test_a_cell_over_a_limit_is_not_measured_and_neither_are_larger_batches(tmp_
 
 
 @pytest.mark.slow
-def test_a_dense_network_that_cannot_train_on_one_case_trains_on_two(tmp_path):
+def test_a_dense_network_trains_on_one_case_and_on_two(tmp_path):
     main(
         [
             *ARGUMENTS,
@@ -52,7 +52,7 @@ def test_a_dense_network_that_cannot_train_on_one_case_trains_on_two(tmp_path):
         ]
     )
     rows = list(csv.DictReader((tmp_path / "paper_tables.csv").open()))
-    assert [row["status"] for row in rows] == ["one voxel at the bottom: no batch norm", "ok"]
+    assert [row["status"] for row in rows] == ["ok", "ok"]
 
 
 @pytest.mark.slow

@@ -33,6 +33,14 @@ def test_levels_carry_the_pooled_target(shell):
     assert int(levels[-1].target.sum()) == int(shell.sum())
 
 
+def test_a_single_voxel_at_the_bottom_trains(holed, shell):
+    twin = DenseTwin(channels=(3, 4, 4, 4, 4, 4))  # stride 32 covers the volume
+    loss = LevelwiseGenerativeLoss()(twin(holed, target=shell))
+    loss.backward()
+    assert bool(torch.isfinite(loss))
+    assert all(module.training for module in twin.modules())
+
+
 def test_wrong_options_are_named():
     with pytest.raises(ValueError, match="deepest_kernel"):
         DenseTwin(deepest_kernel=3)
