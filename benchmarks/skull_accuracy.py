@@ -213,6 +213,7 @@ def _page(
         "HD95); RE is the share of wrong voxels of the volume. The hole counts as closed where no gap between",
         "implant and bone exceeds 2 voxels. Added outside is what lies over 5 mm from the true implant.",
         "The baselines keep their largest part only; the networks are cleaned as the bundle does it.",
+        "Thresholds of a bundle may have been chosen on some of these skulls: its model card says which.",
         "",
         f"Made by `{command}`; every hole's scores are in [skull_accuracy.csv](skull_accuracy.csv).",
         "",

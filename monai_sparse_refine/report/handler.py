@@ -94,6 +94,10 @@ class CompletionReport:
         name = str(item.get(self.name_key) or _source_name(skull))
         spacing = spacing_of(skull)
         row: dict[str, Any] = {"case": name, "implant_ml": volume_ml(implant, spacing=spacing)}
+        for key in ("completed", "implant"):
+            saved = _saved_to(item[self.keys[key]])
+            if saved is not None:
+                row[f"{key}_file"] = saved
         truth = item.get(self.keys["truth"])
         true_implant = None
         if truth is not None:
@@ -128,7 +132,8 @@ class CompletionReport:
             f"{len(self.rows)} completed. Masks, meshes, pictures and the table are in {self.output_dir}:"
         )
         for row in self.rows:
-            for kind in ("mesh", "figure"):
+            self.log(f"  {row['case']}: {summary_line(row)}")
+            for kind in ("completed_file", "implant_file", "mesh", "figure"):
                 if kind in row:
                     self.log(f"    {row[kind]}")
         self.log(f"    {path}")
@@ -144,6 +149,12 @@ def summary_line(row: Mapping[str, Any]) -> str:
         parts.append(f"whole-skull Dice {row['skull_dice']:.4f}")
     parts.append(f"{row['seconds']:.1f} s")
     return ", ".join(parts)
+
+
+def _saved_to(mask: Any) -> str | None:
+    """Where ``SaveMaskd`` wrote a mask, if it did."""
+    path = getattr(mask, "meta", {}).get("saved_to")
+    return None if path is None else str(path)
 
 
 def _source_name(mask: Any) -> str:
