@@ -13,6 +13,8 @@ from monai_sparse_refine.networks.sparse_unet import LevelPrediction, SparseGene
 
 # sigmoid(-20) = 2e-9: background for every purpose, yet finite, so that logits can be interpolated and averaged.
 BACKGROUND_LOGIT = -20.0
+# Fractions that differ by no more are the same: what two resamplings of one surface differ by.
+SAME_FRACTION = 0.1
 
 
 class SparsePrediction:
@@ -32,13 +34,19 @@ class SparsePrediction:
 class MaskRefiner(nn.Module):
     """Refine dense binary masks with a :class:`SparseGenerativeUNet`.
 
-    A voxel is active where any channel exceeds 0.5; the channels' values there are its features. With one channel
-    that is the reference network (feature 1 at every foreground voxel).
+    A voxel is active where any channel exceeds ``active_threshold``; the channels' values there are its features.
+    With one binary channel that is the reference network (feature 1 at every foreground voxel).
+
+    Masks brought to a working grid may be given as fractions: how much of each voxel is foreground. Then features
+    and logits tell where in a voxel the surface runs, and the way back to a finer grid loses little.
 
     Args:
         in_channels: channels of the dense input.
         spatial_dims: number of spatial dimensions.
-        channels, deepest_kernel, head_bias, keep_threshold, max_voxels, engine: see :class:`SparseGenerativeUNet`.
+        active_threshold: value above which a voxel takes part: of the input as a voxel of the network, of a
+            soft target as one that is to be generated. Below 0.5 for fractions, or thin bone is lost.
+        channels, deepest_kernel, head_bias, keep_threshold, fuse, max_voxels, engine: see
+            :class:`SparseGenerativeUNet`.
     """
 
     def __init__(
@@ -46,16 +54,21 @@ class MaskRefiner(nn.Module):
         *,
         in_channels: int = 1,
         spatial_dims: int = 3,
+        active_threshold: float = 0.5,
         channels: str | Sequence[int] = "ch1",
         deepest_kernel: int = 4,
         head_bias: float = -3.0,
         keep_threshold: float = 0.0,
+        fuse: bool = False,
         max_voxels: int = 8_000_000,
         engine: str = "auto",
     ) -> None:
         super().__init__()
+        if not 0 <= active_threshold < 1:
+            raise ValueError(f"active_threshold must lie in [0, 1), got {active_threshold}.")
         self.in_channels = in_channels
         self.spatial_dims = spatial_dims
+        self.active_threshold = active_threshold
         self.network = SparseGenerativeUNet(
             in_channels=in_channels,
             channels=channels,
@@ -63,6 +76,7 @@ class MaskRefiner(nn.Module):
             deepest_kernel=deepest_kernel,
             head_bias=head_bias,
             keep_threshold=keep_threshold,
+            fuse=fuse,
             max_voxels=max_voxels,
             engine=engine,
         )
@@ -71,8 +85,8 @@ class MaskRefiner(nn.Module):
         """Refine a batch.
 
         Args:
-            x: [B, in_channels, *spatial] masks; values above 0.5 are foreground.
-            target: [B, 1, *spatial] true masks, for training.
+            x: [B, in_channels, *spatial] masks; values above ``active_threshold`` are foreground.
+            target: [B, 1, *spatial] true masks or fractions, for training.
 
         Returns:
             Without a target the dense logits [B, 1, *spatial]: the network's own at every voxel it considered,
@@ -89,7 +103,7 @@ class MaskRefiner(nn.Module):
                 f"got shape {tuple(x.shape)}. Add the batch and channel dimensions first."
             )
         spatial = tuple(x.shape[2:])
-        active = active_coordinates(x)
+        active = active_coordinates(x, self.active_threshold)
         levels: list[LevelPrediction] = []
         if target is not None:
             target = _plain(target)
@@ -99,10 +113,10 @@ class MaskRefiner(nn.Module):
                 )
         if len(active):
             sparse = self._to_sparse(x, active)
-            truth = None if target is None else active_coordinates(target)
+            truth = None if target is None else active_coordinates(target, self.active_threshold)
             levels = self.network(sparse, bounds=spatial, target=truth)
-            if truth is not None:
-                levels = _mark_known(levels, active_coordinates(x[:, :1]))
+            if target is not None:
+                levels = self._mark_known(levels, x, target)
         if target is not None:
             return SparsePrediction(levels or self._no_levels(x))
         dense = torch.full((x.shape[0], *spatial), BACKGROUND_LOGIT, dtype=self._dtype(), device=x.device)
@@ -119,6 +133,26 @@ class MaskRefiner(nn.Module):
         strides = [2**level for level in reversed(range(self.network.levels))]
         return [LevelPrediction(stride, coordinates, anchor.reshape(1)[:0], truth) for stride in strides]
 
+    def _mark_known(
+        self, levels: Sequence[LevelPrediction], x: Tensor, target: Tensor
+    ) -> list[LevelPrediction]:
+        """Mark what the mask to refine (the first channel) tells already; give the last level a soft target.
+
+        A cell of a coarse level is known where it holds a voxel of the mask; a voxel of the last level where the
+        mask is active and is what the target is (fractions to within ``SAME_FRACTION``).
+        """
+        mask = active_coordinates(x[:, :1], self.active_threshold)
+        marked = [
+            level._replace(known=occupied(level.coordinates, mask, stride=level.stride)) for level in levels
+        ]
+        fine = marked[-1]
+        rows = fine.coordinates.long()
+        index = (rows[:, 0], torch.zeros_like(rows[:, 0]), *rows[:, 1:].unbind(1))
+        truth, given = (volume[index].to(fine.logits.dtype) for volume in (target, x))
+        known = (given > self.active_threshold) & ((truth - given).abs() <= SAME_FRACTION)
+        marked[-1] = fine._replace(target=truth, known=known)
+        return marked
+
     def _to_sparse(self, x: Tensor, active: Tensor) -> object:
         features = x.movedim(1, -1)[tuple(active.unbind(1))].to(self._dtype())  # (N, C)
         return get_engine(self.network.engine_name).SparseTensor(
@@ -129,14 +163,9 @@ class MaskRefiner(nn.Module):
         return next(self.parameters()).dtype
 
 
-def active_coordinates(x: Tensor) -> Tensor:
-    """Rows [batch, *voxel] (int64) of the voxels of [B, C, *spatial] where any channel exceeds 0.5."""
-    return (x > 0.5).any(dim=1).nonzero().contiguous()
-
-
-def _mark_known(levels: Sequence[LevelPrediction], mask: Tensor) -> list[LevelPrediction]:
-    """Mark the cells that hold a voxel of the mask to refine (the first channel)."""
-    return [level._replace(known=occupied(level.coordinates, mask, stride=level.stride)) for level in levels]
+def active_coordinates(x: Tensor, threshold: float = 0.5) -> Tensor:
+    """Rows [batch, *voxel] (int64) of the voxels of [B, C, *spatial] where any channel exceeds the threshold."""
+    return (x > threshold).any(dim=1).nonzero().contiguous()
 
 
 def _plain(x: Tensor) -> Tensor:

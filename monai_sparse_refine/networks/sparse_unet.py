@@ -22,8 +22,8 @@ class LevelPrediction(NamedTuple):
     """The voxels generated at one decoder level.
 
     ``stride`` in voxels; ``coordinates`` (N, 1 + D) int32 rows [batch, x, y, ...]; ``logits`` (N,);
-    ``target`` (N,) bool where a target was given, else None; ``known`` (N,) bool, where the cell holds a voxel of
-    the mask to refine, if that was asked for.
+    ``target`` (N,) where a target was given, else None: bool, or the true fractions in [0, 1] of a soft target;
+    ``known`` (N,) bool, where the mask to refine has the answer already, if that was asked for.
     """
 
     stride: int
@@ -50,6 +50,9 @@ class SparseGenerativeUNet(nn.Module):
         keep_threshold: logit above which a voxel of a level before the last gets children (0 in the reference).
             What is pruned on a coarse level is lost, what is kept in vain is rejected on a finer one; so a
             negative threshold, in training and at inference alike, closes holes that 0 leaves open.
+        fuse: add a residual 3x3x3 convolution after the union with the encoder's features, at every level. The
+            reference has none: there, what the decoder imagines and what the encoder saw meet in the 1x1x1 head
+            only. A new one passes its input on unchanged.
         max_voxels: most voxels that any level may generate; above it the most probable parents stay, with a
             warning. The deepest level generates at most ``deepest_kernel ** dimension`` per input cell.
         engine: "auto", "minkowski" or "native" (see :func:`monai_sparse_refine.engine.get_engine`).
@@ -64,6 +67,7 @@ class SparseGenerativeUNet(nn.Module):
         deepest_kernel: int = 4,
         head_bias: float = -3.0,
         keep_threshold: float = 0.0,
+        fuse: bool = False,
         max_voxels: int = 8_000_000,
         engine: str = "auto",
     ) -> None:
@@ -101,7 +105,8 @@ class SparseGenerativeUNet(nn.Module):
             head = me.MinkowskiConvolution(fine, 1, kernel_size=1, bias=True, **options)
             nn.init.constant_(head.bias, head_bias)
             refine = _block(me, me.MinkowskiConvolution(fine, fine, kernel_size=3, **options))
-            self.decoder.append(_Growth(grow, _norm(me, fine), refine))
+            join = _residual(me, fine, options) if fuse else None
+            self.decoder.append(_Growth(grow, _norm(me, fine), refine, join))
             self.heads.append(head)
 
     def forward(
@@ -136,6 +141,8 @@ class SparseGenerativeUNet(nn.Module):
                 if not bool(inside.all()):
                     x = prune(x, inside)
             x = union(stage.refine(stage.grow_norm(x)), skips.pop())
+            if stage.fuse is not None:
+                x = x + stage.fuse(x)
             logits = head(x).F.squeeze(1)  # (N,)
             coordinates = x.C
             truth = None if target is None else occupied(coordinates, target, stride=stride)
@@ -186,11 +193,14 @@ def resolve_channels(channels: str | Sequence[int]) -> tuple[int, ...]:
 class _Growth(nn.Module):
     """Layers of one decoder level; clipping and union come between them, so the network calls them one by one."""
 
-    def __init__(self, grow: nn.Module, grow_norm: nn.Module, refine: nn.Module) -> None:
+    def __init__(
+        self, grow: nn.Module, grow_norm: nn.Module, refine: nn.Module, fuse: nn.Module | None
+    ) -> None:
         super().__init__()
         self.grow = grow
         self.grow_norm = grow_norm
         self.refine = refine
+        self.fuse = fuse
 
 
 class _Block(nn.Sequential):
@@ -214,6 +224,13 @@ def _norm(me: Any, channels: int) -> _Block:
 
 def _block(me: Any, convolution: Any) -> _Block:
     return _Block(convolution, *_norm(me, convolution.out_channels))
+
+
+def _residual(me: Any, channels: int, options: dict[str, Any]) -> _Block:
+    """Convolution k3, batch norm and ReLU that start as zero (the norm's scale does), to be added."""
+    block = _block(me, me.MinkowskiConvolution(channels, channels, kernel_size=3, **options))
+    nn.init.zeros_(block[1].get_parameter("bn.weight"))
+    return block
 
 
 def _empty_levels(

@@ -47,7 +47,7 @@ class LevelStats:
         for level, loss in zip(prediction.iter_levels(), losses, strict=True):
             name = f"stride_{level.stride:02d}"
             self.writer.add_scalar(f"level_loss/{name}", loss.item(), step)
-            truth = 0 if level.target is None else int(level.target.sum())
+            truth = 0 if level.target is None else float(level.target.sum())
             if truth:
                 self.writer.add_scalar(f"voxels_over_target/{name}", len(level.logits) / truth, step)
 

@@ -6,6 +6,12 @@ from monai_sparse_refine.transforms.binary_mask import (
     ToBinaryMaskd,
     ToBinaryMaskDict,
 )
+from monai_sparse_refine.transforms.coarse_scan import (
+    RandCoarseScan,
+    RandCoarseScanD,
+    RandCoarseScand,
+    RandCoarseScanDict,
+)
 from monai_sparse_refine.transforms.cranial_defect import (
     DEFECT_KINDS,
     RandCranialDefect,
@@ -13,6 +19,7 @@ from monai_sparse_refine.transforms.cranial_defect import (
     RandCranialDefectd,
     RandCranialDefectDict,
 )
+from monai_sparse_refine.transforms.crop_hole import RandCropHoleD, RandCropHoled, RandCropHoleDict
 from monai_sparse_refine.transforms.dense_sparse import (
     DenseToSparse,
     DenseToSparseD,
@@ -70,6 +77,13 @@ from monai_sparse_refine.transforms.resample import (
     ResampleToSpacingDict,
 )
 from monai_sparse_refine.transforms.save import SaveMaskD, SaveMaskd, SaveMaskDict
+from monai_sparse_refine.transforms.vault_surface import (
+    InterpolateVault,
+    InterpolateVaultD,
+    InterpolateVaultd,
+    InterpolateVaultDict,
+    interpolate_vault,
+)
 from monai_sparse_refine.transforms.warp import RandWarpMask, RandWarpMaskD, RandWarpMaskd, RandWarpMaskDict
 
 __all__ = [
@@ -90,6 +104,10 @@ __all__ = [
     "FixedCranialDefectD",
     "FixedCranialDefectDict",
     "FixedCranialDefectd",
+    "InterpolateVault",
+    "InterpolateVaultD",
+    "InterpolateVaultDict",
+    "InterpolateVaultd",
     "MakeMultiResolution",
     "MakeMultiResolutionD",
     "MakeMultiResolutionDict",
@@ -98,10 +116,17 @@ __all__ = [
     "MirrorImageD",
     "MirrorImageDict",
     "MirrorImaged",
+    "RandCoarseScan",
+    "RandCoarseScanD",
+    "RandCoarseScanDict",
+    "RandCoarseScand",
     "RandCranialDefect",
     "RandCranialDefectD",
     "RandCranialDefectDict",
     "RandCranialDefectd",
+    "RandCropHoleD",
+    "RandCropHoleDict",
+    "RandCropHoled",
     "RandWarpMask",
     "RandWarpMaskD",
     "RandWarpMaskDict",
@@ -128,6 +153,7 @@ __all__ = [
     "ToBinaryMaskDict",
     "ToBinaryMaskd",
     "find_bundle",
+    "interpolate_vault",
     "list_bundles",
     "load_recipe",
     "midsagittal_plane",

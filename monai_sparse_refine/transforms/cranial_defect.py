@@ -15,7 +15,7 @@ from monai.utils import TransformBackends, convert_to_dst_type
 
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.transforms.defect_cut import cut_defect
-from monai_sparse_refine.transforms.defect_shapes import DEFECT_KINDS, Defect, draw_defect
+from monai_sparse_refine.transforms.defect_shapes import DEFECT_KINDS, DEFECT_SIZES_MM, Defect, draw_defect
 from monai_sparse_refine.transforms.vault import Vault, find_vault
 from monai_sparse_refine.volume import spacing_of
 
@@ -27,6 +27,9 @@ __all__ = [
     "RandCranialDefectd",
 ]
 
+# Smallest and largest in mm, for all kinds or by kind.
+Sizes = tuple[float, float] | Sequence[float] | Mapping[str, Sequence[float]] | None
+
 _VAULT_POINTS = 16_000  # enough to fit a vault to
 
 
@@ -35,11 +38,13 @@ class RandCranialDefect(RandomizableTransform):
 
     Kinds: `bilateral`, a large hole across the midline; `frontoorbital`, forehead with the upper orbital rim;
     `parietotemporal`, one side; `random`, a cluster of overlapping balls; `cube`, a window with drilled
-    corners. The hole is drawn in world millimetres: spacing, flips and oblique axes do not change it.
+    corners; `anywhere`, a cluster of balls that may also lie on the face and the skull base and takes all bone it
+    meets. The hole is drawn in world millimetres: spacing, flips and oblique axes do not change it.
 
     Args:
         kinds: kinds to draw from, with equal chance.
-        size_mm: range of the hole's mean radius along the surface (half the side of a cube); None: by kind.
+        size_mm: range of the hole's mean radius along the surface (half the side of a cube), one for all kinds or
+            one by kind; None, or a kind that is not named: the kind's own.
         prob: how likely a skull gets a defect.
         spacing: mm, for arrays and tensors without an affine, which are taken to be in RAS orientation.
         border_roughness_mm: how irregular the border is, as a standard deviation.
@@ -60,7 +65,7 @@ class RandCranialDefect(RandomizableTransform):
         self,
         kinds: Sequence[str] = DEFECT_KINDS,
         *,
-        size_mm: tuple[float, float] | None = None,
+        size_mm: Sizes = None,
         prob: float = 1.0,
         spacing: float | Sequence[float] | None = None,
         border_roughness_mm: float = 1.5,
@@ -73,13 +78,11 @@ class RandCranialDefect(RandomizableTransform):
         unknown = [kind for kind in self.kinds if kind not in DEFECT_KINDS]
         if unknown or not self.kinds:
             raise InputError(f"kinds is {self.kinds}; expected one or more of {DEFECT_KINDS}")
-        if size_mm is not None and not (len(size_mm) == 2 and 0 < size_mm[0] <= size_mm[1]):
-            raise InputError(f"size_mm is {size_mm}; expected (smallest, largest) in mm, both positive")
+        self.size_ranges_mm = _size_ranges(size_mm, self.kinds)
         if border_roughness_mm < 0 or max_tries < 1:
             raise InputError(
                 f"border_roughness_mm is {border_roughness_mm}, max_tries {max_tries}; expected >= 0 and >= 1"
             )
-        self.size_range_mm = None if size_mm is None else (float(size_mm[0]), float(size_mm[1]))
         self.spacing = spacing
         self.border_roughness_mm = float(border_roughness_mm)
         self.min_implant_ml = float(min_implant_ml)
@@ -148,7 +151,11 @@ class RandCranialDefect(RandomizableTransform):
         for kind in random.permutation(np.asarray(self.kinds)).tolist():
             for _ in range(self.max_tries):
                 defect = draw_defect(
-                    kind, vault, random, size_mm=self.size_range_mm, roughness_mm=self.border_roughness_mm
+                    kind,
+                    vault,
+                    random,
+                    size_mm=self.size_ranges_mm[kind],
+                    roughness_mm=self.border_roughness_mm,
                 )
                 if defect is None:
                     continue
@@ -183,7 +190,7 @@ class RandCranialDefectd(RandomizableTransform, MapTransform):
         keys: KeysCollection,
         kinds: Sequence[str] = DEFECT_KINDS,
         *,
-        size_mm: tuple[float, float] | None = None,
+        size_mm: Sizes = None,
         prob: float = 1.0,
         spacing: float | Sequence[float] | None = None,
         border_roughness_mm: float = 1.5,
@@ -235,6 +242,22 @@ class RandCranialDefectd(RandomizableTransform, MapTransform):
         if self.kind_key is not None:
             result[self.kind_key] = (self.converter.kind if self._do_transform else None) or "none"
         return result
+
+
+def _size_ranges(sizes: Sizes, kinds: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """The range of sizes of every kind."""
+    chosen: dict[str, Sequence[float]] = {kind: DEFECT_SIZES_MM[kind] for kind in kinds}
+    if isinstance(sizes, Mapping):
+        unknown = [kind for kind in sizes if kind not in DEFECT_KINDS]
+        if unknown:
+            raise InputError(f"size_mm names the kinds {unknown}; expected some of {DEFECT_KINDS}")
+        chosen.update({kind: size for kind, size in sizes.items() if kind in chosen})
+    elif sizes is not None:
+        chosen = dict.fromkeys(kinds, sizes)
+    for size in chosen.values():
+        if not (len(size) == 2 and 0 < size[0] <= size[1]):
+            raise InputError(f"size_mm is {sizes}; expected (smallest, largest) in mm, both positive")
+    return {kind: (float(size[0]), float(size[1])) for kind, size in chosen.items()}
 
 
 def _difference(complete: NdarrayOrTensor, defective: NdarrayOrTensor) -> NdarrayOrTensor:

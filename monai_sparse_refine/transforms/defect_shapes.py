@@ -12,7 +12,7 @@ from monai_sparse_refine.transforms.vault import RIM_DEG, Vault
 
 __all__ = ["DEFECT_KINDS", "DEFECT_SIZES_MM", "Defect", "draw_defect"]
 
-DEFECT_KINDS = ("bilateral", "frontoorbital", "parietotemporal", "random", "cube")
+DEFECT_KINDS = ("bilateral", "frontoorbital", "parietotemporal", "random", "cube", "anywhere")
 
 # Mean radius of the hole along the surface; half the side of the cube.
 DEFECT_SIZES_MM = {
@@ -21,10 +21,15 @@ DEFECT_SIZES_MM = {
     "parietotemporal": (34.0, 54.0),
     "random": (26.0, 48.0),
     "cube": (22.0, 42.0),
+    "anywhere": (14.0, 40.0),
 }
 
-_WALL_SHARE = 0.74  # bone nearer to the centre than this share of the vault's radius is not vault
-_RIM_MM = 12.0  # how far below the brow a frontoorbital defect goes
+# Bone nearer to the centre than this share of the vault's radius is not vault.
+_WALL_SHARE = {"anywhere": 0.3}
+_VAULT_SHARE = 0.74
+# How far below the brow, the upper border of the face, a hole may go, in mm; the others stay above it.
+_BELOW_MM = {"frontoorbital": 12.0, "anywhere": 45.0}
+_CLEAR_MM = 4.0
 
 Outline = Callable[[np.ndarray], np.ndarray]
 
@@ -57,9 +62,10 @@ class Defect:
         index = np.flatnonzero(distance < 4.0 * self.roughness_mm)
         local, distance = local[index], distance[index]
         noise = self.roughness_mm * self.border(local[:, 0], local[:, 1], local[:, 2])
-        below = _RIM_MM if self.kind == "frontoorbital" else -4.0
+        below = _BELOW_MM.get(self.kind, -_CLEAR_MM)
+        share = _WALL_SHARE.get(self.kind, _VAULT_SHARE)
         inside = (distance + noise < 0.0) & (self.vault.above_base(local) + noise > -below)
-        inside &= np.linalg.norm(local, axis=1) > _WALL_SHARE * self.vault.model_radius(local)
+        inside &= np.linalg.norm(local, axis=1) > share * self.vault.model_radius(local)
         taken[index] = inside
         return taken
 
@@ -122,7 +128,7 @@ def _draw_direction(kind: str, extent: float, random: np.random.Generator) -> np
         elevation = np.deg2rad(random.uniform(14.0, 42.0))
     else:
         azimuth = side * np.deg2rad(random.uniform(0.0, 180.0))
-        lowest = 0.45 * extent + np.deg2rad(4.0)
+        lowest = np.deg2rad(-24.0) if kind == "anywhere" else 0.45 * extent + np.deg2rad(4.0)
         elevation = np.arcsin(random.uniform(np.sin(lowest), 1.0))
     return np.array(
         [np.cos(elevation) * np.sin(azimuth), np.cos(elevation) * np.cos(azimuth), np.sin(elevation)]
@@ -213,4 +219,4 @@ def _cube(centre: np.ndarray, size: float, kind: str, random: np.random.Generato
     return outline, 1.75 * max(half) + drill
 
 
-_OUTLINES = {"random": _cluster, "cube": _cube}
+_OUTLINES = {"random": _cluster, "anywhere": _cluster, "cube": _cube}

@@ -8,7 +8,7 @@ from typing import Any
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from monai_sparse_refine.transforms.cranial_defect import RandCranialDefect
+from monai_sparse_refine.transforms.cranial_defect import RandCranialDefect, Sizes
 
 
 class FixedCranialDefectd(MapTransform):
@@ -21,7 +21,8 @@ class FixedCranialDefectd(MapTransform):
         kind_key: key of the defect kind, one of ``DEFECT_KINDS``.
         seed_key: key of the defect's seed (int).
         implant_key: where to put what was cut out; None for nowhere.
-        size_mm: range of sizes in mm; None for the kind's own.
+        size_mm: range of sizes in mm, also by kind; None for the kind's own.
+        size_key: where to write the size that was drawn, in mm; None for nowhere.
     """
 
     backend = RandCranialDefect.backend
@@ -33,7 +34,8 @@ class FixedCranialDefectd(MapTransform):
         kind_key: str = "kind",
         seed_key: str = "seed",
         implant_key: str | None = None,
-        size_mm: tuple[float, float] | None = None,
+        size_mm: Sizes = None,
+        size_key: str | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -41,6 +43,7 @@ class FixedCranialDefectd(MapTransform):
         self.seed_key = seed_key
         self.implant_key = implant_key
         self.size_mm = size_mm
+        self.size_key = size_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         out = dict(data)
@@ -49,6 +52,8 @@ class FixedCranialDefectd(MapTransform):
             cut = RandCranialDefect(kinds=(str(out[self.kind_key]),), size_mm=self.size_mm)
             cut.set_random_state(int(out[self.seed_key]))
             out[key] = cut(complete)
+            if self.size_key is not None:
+                out[self.size_key] = cut.size_mm
             if self.implant_key is not None:
                 implant = complete.clone()
                 implant[out[key] > 0] = 0

@@ -41,7 +41,7 @@ def midsagittal_plane(
     across the first axis, so the volume must have left and right along it (MONAI's ``Orientationd`` does that).
 
     Args:
-        mask: [X, Y, Z], non-zero where there is bone.
+        mask: [X, Y, Z], at least 0.5 where there is bone.
         spacing: voxel size in mm.
         search_mm: resolution of the search.
         clamp_mm: distances count up to this.
@@ -49,7 +49,7 @@ def midsagittal_plane(
     Raises:
         ValueError: if the mask is empty.
     """
-    bone = torch.as_tensor(np.asarray(mask)) > 0
+    bone = torch.as_tensor(np.asarray(mask)) >= 0.5
     if not bool(bone.any()):
         raise ValueError("mask is empty: a midsagittal plane needs bone voxels.")
     shape = working_shape(bone.shape, spacing, search_mm)
@@ -111,12 +111,12 @@ class MirrorImage(Transform):
 
     Args:
         append: return [mask, mirror] as two channels (a network's input) instead of the mirror alone.
-        threshold: binarise the mirror at this value.
+        threshold: binarise the mirror at this value; None keeps the interpolated values, for masks of fractions.
     """
 
     backend = [TransformBackends.TORCH, TransformBackends.NUMPY]
 
-    def __init__(self, *, append: bool = False, threshold: float = 0.5) -> None:
+    def __init__(self, *, append: bool = False, threshold: float | None = 0.5) -> None:
         self.append = append
         self.threshold = threshold
 
@@ -127,9 +127,11 @@ class MirrorImage(Transform):
             raise ValueError(f"MirrorImage expects one 3D mask [1, X, Y, Z], got shape {tuple(plain.shape)}.")
         affine = mask.affine if isinstance(mask, MetaTensor) else torch.eye(4)
         spacing = affine_to_spacing(affine, r=3).tolist()
-        if bool((plain > 0).any()):
+        if bool((plain >= 0.5).any()):
             plane = midsagittal_plane(plain[0], spacing=spacing)
-            mirrored = (mirror_image(plain, plane, spacing=spacing) >= self.threshold).to(plain.dtype)
+            mirrored = mirror_image(plain, plane, spacing=spacing)
+            if self.threshold is not None:
+                mirrored = (mirrored >= self.threshold).to(plain.dtype)
         else:
             mirrored = torch.zeros_like(plain)
         out = torch.cat([plain, mirrored]) if self.append else mirrored
@@ -146,7 +148,7 @@ class MirrorImaged(MapTransform):
         keys: KeysCollection,
         *,
         append: bool = False,
-        threshold: float = 0.5,
+        threshold: float | None = 0.5,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)

@@ -31,6 +31,8 @@ class RandWarpMask(RandomizableTransform):
         control_mm: spacing of the control points, in mm; the field between them is interpolated.
         flip_prob: probability of mirroring the first axis (left and right in RAS).
         threshold: a voxel of the result is foreground from this interpolated value on.
+        coarse_mm: a mask with a longer voxel side is too coarse to be interpolated (thin bone would not survive):
+            it is flipped, and its voxel size scaled, by the affine alone. None: never.
     """
 
     backend = [TransformBackends.TORCH]
@@ -45,6 +47,7 @@ class RandWarpMask(RandomizableTransform):
         control_mm: float = 40.0,
         flip_prob: float = 0.5,
         threshold: float = 0.45,
+        coarse_mm: float | None = None,
     ) -> None:
         RandomizableTransform.__init__(self, prob)
         self.scale = scale
@@ -53,6 +56,8 @@ class RandWarpMask(RandomizableTransform):
         self.control_mm = control_mm
         self.flip_prob = flip_prob
         self.threshold = threshold
+        self.coarse_mm = coarse_mm
+        self.factors = np.ones(3)
         self.linear = np.eye(3)
         self.seed = 0
 
@@ -65,6 +70,7 @@ class RandWarpMask(RandomizableTransform):
         if self.R.uniform() < self.flip_prob:
             factors[0] = -factors[0]
         angles = np.deg2rad(self.R.uniform(-self.rotation, self.rotation, 3))
+        self.factors = factors
         self.linear = _rotation(angles) @ np.diag(factors)
         self.seed = int(self.R.randint(2**31))
 
@@ -77,11 +83,22 @@ class RandWarpMask(RandomizableTransform):
         affine = mask.affine if isinstance(mask, MetaTensor) else torch.eye(4)
         spacing = torch.as_tensor(affine_to_spacing(affine, r=3)).float()
         plain = mask.as_tensor() if isinstance(mask, MetaTensor) else torch.as_tensor(mask)
+        if self.coarse_mm is not None and float(spacing.max()) > self.coarse_mm:
+            return self._scale_grid(plain, affine)
         field = self._field(plain.shape[1:], spacing)  # (1, X, Y, Z, 3) mm from the centre, in the source
         half = torch.tensor([float(n) for n in plain.shape[1:]]) * spacing / 2
         grid = (field / half).flip(-1)  # grid_sample wants the last axis first
         warped = F.grid_sample(plain[None].float(), grid, mode="bilinear", align_corners=False)[0]
         return convert_to_dst_type((warped >= self.threshold).to(plain.dtype), mask)[0]
+
+    def _scale_grid(self, plain: Tensor, affine: Tensor) -> MetaTensor:
+        """The same voxels, flipped and with another size, about the middle of the volume."""
+        flipped = plain.flip(1) if self.factors[0] < 0 else plain.clone()
+        middle = affine.new_tensor([(n - 1) / 2 for n in plain.shape[1:]])
+        scaled = affine.clone()
+        scaled[:3, :3] = affine[:3, :3] @ torch.diag(affine.new_tensor(np.abs(self.factors)))
+        scaled[:3, 3] = affine[:3, :3] @ middle + affine[:3, 3] - scaled[:3, :3] @ middle
+        return MetaTensor(flipped, affine=scaled)
 
     def _field(self, shape: torch.Size, spacing: Tensor) -> Tensor:
         inverse = torch.as_tensor(np.linalg.inv(self.linear)).float()
@@ -117,6 +134,7 @@ class RandWarpMaskd(MapTransform, RandomizableTransform):
         control_mm: float = 40.0,
         flip_prob: float = 0.5,
         threshold: float = 0.45,
+        coarse_mm: float | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
@@ -129,6 +147,7 @@ class RandWarpMaskd(MapTransform, RandomizableTransform):
             control_mm=control_mm,
             flip_prob=flip_prob,
             threshold=threshold,
+            coarse_mm=coarse_mm,
         )
 
     def set_random_state(

@@ -1,0 +1,201 @@
+"""The vault's inner and outer surface, continued smoothly across a hole: a first guess of the implant."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, Transform
+from monai.utils import TransformBackends, convert_to_dst_type
+from scipy import ndimage
+from skimage.restoration import inpaint_biharmonic
+from torch import Tensor
+
+from monai_sparse_refine.errors import InputError
+from monai_sparse_refine.transforms.vault import Vault, find_vault
+
+__all__ = [
+    "InterpolateVault",
+    "InterpolateVaultD",
+    "InterpolateVaultDict",
+    "InterpolateVaultd",
+    "interpolate_vault",
+]
+
+_REACH_DEG = 112.0  # how far from straight up the surface is mapped
+_WALL = (0.75, 1.3)  # bone between these shares of the model's radius is the vault's wall
+_VAULT_POINTS = 40_000
+_SLAB = 8  # slices worked on at a time, to bound the memory
+
+
+def interpolate_vault(bone: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Fill the holes of a cranial vault between its two surfaces, as far as directions from its middle go.
+
+    Both surfaces are distances from the middle of the cranial cavity, mapped over the directions around straight
+    up (azimuthal equidistant) and continued into the directions without bone by biharmonic inpainting, which
+    carries on values and slopes.
+
+    Args:
+        bone: bool [X, Y, Z], the third axis running up.
+        affine: voxel to world mm, RAS (4, 4).
+
+    Returns:
+        float32 [X, Y, Z]: which fraction of a voxel lies between the surfaces, in the hole's directions; 0
+        elsewhere, and everywhere where there is no hole, or no vault to be found.
+    """
+    empty = np.zeros(bone.shape, dtype=np.float32)
+    try:
+        vault = find_vault(_some_points(bone, affine))
+    except InputError:
+        return empty
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    # A pixel holds at least one voxel of the wall, or bone would look porous.
+    pitch = max(2.0, 1.5 * float(np.rad2deg(spacing.max() / vault.radius_mm)))  # degrees
+    size = 2 * int(np.ceil(_REACH_DEG / pitch)) + 1
+    voxel = float(spacing.mean()) / vault.radius_mm
+    mapped = _surfaces(bone, affine, vault, pitch=pitch, size=size, half_voxel=voxel / 2)
+    if mapped is None:
+        return empty
+    inner, outer, hole = mapped
+    fill = empty
+    end = _end_of_scan(bone, float(spacing[2]))
+    for start in range(0, end, _SLAB):
+        slab = np.argwhere(~bone[:, :, start : min(start + _SLAB, end)])
+        slab[:, 2] += start
+        pixel, share, height = _polar(slab, affine, vault, pitch, size)
+        candidate = _on_map(pixel, size) & (height > 0) & (share > 0.7) & (share < 1.35)
+        slab, pixel, share = slab[candidate], pixel[candidate], share[candidate]
+        chosen = hole[tuple(np.round(pixel).astype(int).T)]
+        slab, pixel, share = slab[chosen], pixel[chosen], share[chosen]
+        low, high = (ndimage.map_coordinates(s, pixel.T, order=1, mode="nearest") for s in (inner, outer))
+        # A voxel whose centre lies on a surface is half inside.
+        inside = np.clip((share - low) / voxel + 0.5, 0, 1) * np.clip((high - share) / voxel + 0.5, 0, 1)
+        fill[tuple(slab.T)] = inside
+    return fill
+
+
+class InterpolateVault(Transform):
+    """First guess of what fills a skull's hole: the vault's two surfaces interpolated across it.
+
+    Args:
+        append: return the input with the fill as one more channel (a network's input) instead of the fill alone.
+        threshold: value from which a voxel of the input is bone.
+    """
+
+    backend = [TransformBackends.NUMPY]
+
+    def __init__(self, *, append: bool = False, threshold: float = 0.5) -> None:
+        self.append = append
+        self.threshold = threshold
+
+    def __call__(self, mask: Tensor) -> Tensor:
+        """Fill [C, X, Y, Z] in RAS orientation, its first channel being the skull; fractions as float32."""
+        plain = mask.as_tensor() if isinstance(mask, MetaTensor) else torch.as_tensor(mask)
+        if plain.ndim != 4:
+            raise ValueError(
+                f"InterpolateVault expects a 3D skull [C, X, Y, Z], got shape {tuple(plain.shape)}."
+            )
+        affine = mask.affine.cpu().numpy() if isinstance(mask, MetaTensor) else np.eye(4)
+        fill = torch.from_numpy(interpolate_vault(plain[0].cpu().numpy() >= self.threshold, affine))
+        fill = fill[None].to(plain.device)
+        out = torch.cat([plain.float(), fill]) if self.append else fill
+        return convert_to_dst_type(out, mask, dtype=torch.float32)[0]
+
+
+class InterpolateVaultd(MapTransform):
+    """Dictionary version of :class:`InterpolateVault`."""
+
+    backend = InterpolateVault.backend
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        append: bool = False,
+        threshold: float = 0.5,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.interpolate = InterpolateVault(append=append, threshold=threshold)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        out = dict(data)
+        for key in self.key_iterator(out):
+            out[key] = self.interpolate(out[key])
+        return out
+
+
+def _some_points(bone: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """World mm of some bone voxels (N, 3)."""
+    index = np.argwhere(bone)
+    if len(index) == 0:
+        raise InputError("the mask is empty, so it has no vault")
+    if len(index) > _VAULT_POINTS:
+        index = index[np.random.default_rng(0).integers(0, len(index), _VAULT_POINTS)]
+    return index @ affine[:3, :3].T + affine[:3, 3]
+
+
+def _surfaces(
+    bone: np.ndarray, affine: np.ndarray, vault: Vault, *, pitch: float, size: int, half_voxel: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Maps (size, size) of the inner and the outer surface as shares of the model's radius, and of the hole.
+
+    None where no direction lacks bone, or all do.
+    """
+    wall = np.argwhere(bone)
+    pixel, share, _ = _polar(wall, affine, vault, pitch, size)
+    inside = _on_map(pixel, size) & (share > _WALL[0]) & (share < _WALL[1])
+    cells = np.round(pixel[inside]).astype(int)
+    outer = np.full((size, size), -np.inf)
+    inner = np.full((size, size), np.inf)
+    np.maximum.at(outer, tuple(cells.T), share[inside])
+    np.minimum.at(inner, tuple(cells.T), share[inside])
+    missing = ~np.isfinite(outer)
+    grid = np.stack(np.meshgrid(np.arange(size), np.arange(size), indexing="ij"), axis=-1) - size // 2
+    missing_inside = missing & (np.linalg.norm(grid, axis=-1) * pitch <= _REACH_DEG)
+    if missing.all() or not missing_inside.any():
+        return None
+    # Pixels at the hole's edge have some bone and some of the hole: their surfaces are not to be trusted.
+    square = np.ones((3, 3), dtype=bool)
+    unknown = ndimage.binary_dilation(missing_inside, square, iterations=2)
+    surfaces = []
+    for values, margin in ((inner, -half_voxel), (outer, half_voxel)):
+        # Beyond the map's circle the wall's median stands for what is not known.
+        known = np.where(missing, np.median(values[~missing]), values)
+        surfaces.append(inpaint_biharmonic(known, unknown) + margin)
+    return surfaces[0], surfaces[1], ndimage.binary_dilation(missing_inside, square)
+
+
+def _end_of_scan(bone: np.ndarray, slice_mm: float) -> int:
+    """First slice beyond the scan (its last axis runs up): above a scan cut off below the vertex is no hole.
+
+    Such a scan ends with a full ring of bone, a whole head with a small cap, a hole at the vertex with a ragged
+    rim.
+    """
+    count = np.count_nonzero(bone, axis=(0, 1))
+    top = int(np.flatnonzero(count)[-1])
+    below = count[max(0, top - round(20.0 / slice_mm)) : top + 1]
+    return top + 1 if count[top] > 0.5 * below.max() else bone.shape[2]
+
+
+def _polar(
+    index: np.ndarray, affine: np.ndarray, vault: Vault, pitch: float, size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Voxels (N, 3) as map pixels (N, 2), shares of the model's radius (N,), mm above the base (N,)."""
+    local = vault.local(index @ affine[:3, :3].T + affine[:3, 3]).astype(np.float32)
+    length = np.maximum(np.linalg.norm(local, axis=1), 1e-3)
+    across = np.maximum(np.linalg.norm(local[:, :2], axis=1), 1e-3)
+    angle = np.rad2deg(np.arccos(np.clip(local[:, 2] / length, -1.0, 1.0)))
+    pixel = local[:, :2] / across[:, None] * (angle / pitch)[:, None] + size // 2
+    return pixel, length / vault.model_radius(local), vault.above_base(local)
+
+
+def _on_map(pixel: np.ndarray, size: int) -> np.ndarray:
+    return np.asarray(((pixel > -0.5) & (pixel < size - 0.5)).all(axis=1))
+
+
+InterpolateVaultD = InterpolateVaultDict = InterpolateVaultd
