@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,8 +16,16 @@ from monai_sparse_refine.data import defect_cases
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.transforms import FixedCranialDefectd, MakeMultiResolution, ToBinaryMaskd
 
-SEEN_KINDS = ("bilateral", "parietotemporal", "random")
-UNSEEN_KINDS = ("frontoorbital", "cube")
+BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "skull_completion"
+# What training cut: kinds and sizes in mm. Holes of other kinds, or larger ones, it never saw.
+_TRAINING = json.loads((BUNDLE / "configs" / "train.json").read_text(encoding="utf-8"))
+TRAINED_SIZES_MM: dict[str, tuple[float, float]] = {
+    kind: tuple(_TRAINING["sizes_mm"][kind]) for kind in _TRAINING["kinds"]
+}
+# One hole of each into every skull, at the kind's own range of sizes.
+TEST_KINDS = ("bilateral", "parietotemporal", "random", "frontoorbital", "cube")
+SEEN_KINDS = tuple(kind for kind in TEST_KINDS if kind in TRAINED_SIZES_MM)
+UNSEEN_KINDS = tuple(kind for kind in TEST_KINDS if kind not in TRAINED_SIZES_MM)
 
 # An in-plane resolution, or None for the native grid.
 Grid = int | None
@@ -27,9 +37,17 @@ class SkullCase(NamedTuple):
     test_set: str
     name: str
     kind: str
+    size_mm: float
     grid: Grid
     complete: MetaTensor
     defective: MetaTensor
+
+    @property
+    def group(self) -> str:
+        """What training has seen of such holes."""
+        if self.kind not in TRAINED_SIZES_MM:
+            return "unseen kinds"
+        return "seen kinds" if self.size_mm <= TRAINED_SIZES_MM[self.kind][1] else "seen kinds, larger"
 
     @property
     def true_implant(self) -> torch.Tensor:
@@ -65,26 +83,26 @@ def skull_cases(
             Orientationd("label", axcodes="RAS", labels=None),
         ]
     )
-    cut = FixedCranialDefectd("image")
+    cut = FixedCranialDefectd("image", size_key="size_mm")
     low = MakeMultiResolution([grid for grid in grids if grid is not None] or [1])
     for skull, first in zip(skulls, range(seed, seed + 97 * len(skulls), 97), strict=True):
         complete = _plain(load(dict(skull))["label"])
         for item in defect_cases([dict(skull)], kinds=kinds, seed=first):
             try:
-                defective = _plain(cut({**item, "image": complete})["image"])
+                holed = cut({**item, "image": complete})
             except InputError:
                 skipped(f"{test_set}: {skull['name']}, {item['kind']}")
                 continue
+            defective, size = _plain(holed["image"]), float(holed["size_mm"])
             for grid in grids:
                 pair = (complete, defective)
                 if grid is not None:
-                    whole, holed = (low(mask)[grid] for mask in pair)
-                    pair = (_plain(whole), _plain(holed))
+                    pair = (_plain(low(complete)[grid]), _plain(low(defective)[grid]))
                     # A coarse grid may not resolve a small hole at all.
                     if not bool((pair[0] != pair[1]).any()):
                         skipped(f"{test_set}: {skull['name']}, {item['kind']}")
                         continue
-                yield SkullCase(test_set, str(skull["name"]), item["kind"], grid, *pair)
+                yield SkullCase(test_set, str(skull["name"]), item["kind"], size, grid, *pair)
 
 
 def _plain(mask: MetaTensor) -> MetaTensor:

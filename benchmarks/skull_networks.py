@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from monai_sparse_refine.data import load_weights
 
 # Steps of the configuration that read and write files, which a benchmark does not.
 FILE_STEPS = ("LoadImaged", "SaveMaskd", "ToBinaryMaskd")
+# Steps that make the channels beside the skull itself.
+GUESSES = ("MirrorImaged", "InterpolateVaultd")
 Definition = dict[str, Any]
 
 
@@ -25,12 +27,16 @@ def as_it_is(definition: Definition) -> Definition:
 
 def dense_twin(definition: Definition) -> Definition:
     """The network on every voxel, with the same channels."""
-    same: Definition = {name: definition[name] for name in ("in_channels", "channels") if name in definition}
+    same: Definition = {
+        name: definition[name]
+        for name in ("in_channels", "channels", "active_threshold", "fuse")
+        if name in definition
+    }
     return {"_target_": "monai_sparse_refine.networks.DenseTwin", **same}
 
 
 def paper_recipe(definition: Definition) -> Definition:
-    """The reference network, which sees no mirror image."""
+    """The reference network, which sees the skull alone, as a binary mask."""
     same: Definition = {name: definition[name] for name in ("engine", "max_voxels") if name in definition}
     target = "monai_sparse_refine.networks.MaskRefiner"
     return {"_target_": target, "in_channels": 1, "channels": "ch1", **same}
@@ -67,14 +73,7 @@ class BundleMethod:
         parser["network_def"] = network(parser["network_def"])
         channels = int(parser["network_def"].get("in_channels", 1))
         for step in ("preprocessing", "postprocessing"):
-            # A network of one channel sees no mirror image.
-            kept = [
-                item
-                for item in parser[f"{step}#transforms"]
-                if not item["_target_"].endswith(FILE_STEPS)
-                and not (channels == 1 and item["_target_"].endswith("MirrorImaged"))
-            ]
-            parser[f"{step}#transforms"] = kept
+            parser[f"{step}#transforms"] = _steps(parser[f"{step}#transforms"], channels)
         parser.parse()
         self.device = torch.device(device)
         file = Path(bundle) / "models" / "model.pt" if weights is None else weights
@@ -92,3 +91,15 @@ class BundleMethod:
         item["pred"] = MetaTensor(logits[0], meta=item["image"].meta)
         item["pred"].applied_operations = item["image"].applied_operations
         return self.after(item)["implant"]
+
+
+def _steps(items: Sequence[Definition], channels: int) -> list[Definition]:
+    """The steps that a network of so many input channels needs, but those that read and write files."""
+    kept = [item for item in items if not item["_target_"].endswith(FILE_STEPS)]
+    if channels > 1:
+        return kept
+    # The reference network takes a binary mask, and nothing beside it.
+    kept = [item for item in kept if not item["_target_"].endswith(GUESSES)]
+    return [
+        {name: value for name, value in item.items() if (name, value) != ("threshold", None)} for item in kept
+    ]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from benchmarks.skull_cases import SEEN_KINDS, SkullCase
+from benchmarks.skull_cases import SkullCase
 from monai_sparse_refine.metrics import border_dice, border_gap, dice, hd95, reconstruction_error
 from monai_sparse_refine.volume import as_mask, bounding_box, spacing_of
 
@@ -76,12 +76,9 @@ def _region(truth: np.ndarray, mm: Sequence[float]) -> np.ndarray:
 
 
 def groups(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows by what the tables tell apart: seen and unseen kinds, and all."""
-    chosen = {
-        "seen kinds": [row for row in rows if row["kind"] in SEEN_KINDS],
-        "unseen kinds": [row for row in rows if row["kind"] not in SEEN_KINDS],
-        "all": list(rows),
-    }
+    """Rows by what the tables tell apart: what training has seen of such holes, and all."""
+    names = ("seen kinds", "seen kinds, larger", "unseen kinds")
+    chosen = {name: [row for row in rows if row["group"] == name] for name in names} | {"all": list(rows)}
     return {name: part for name, part in chosen.items() if part}
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monai_sparse_refine.networks.mask_refiner import SparsePrediction
+from monai_sparse_refine.networks.mask_refiner import SAME_FRACTION, SparsePrediction
 from monai_sparse_refine.networks.sparse_unet import LevelPrediction, resolve_channels
 
 
@@ -25,6 +25,9 @@ class DenseTwin(nn.Module):
         channels: preset ("ch1", "ch2") or channels per level, finest first.
         deepest_kernel: kernel of the deepest transposed convolution (4 or 2).
         head_bias: initial bias of the heads.
+        active_threshold: value above which a voxel of a soft target, or of the mask to refine, counts on the
+            coarser levels, as in :class:`MaskRefiner`.
+        fuse: a residual 3x3x3 convolution after the encoder's features are added, at every level.
     """
 
     def __init__(
@@ -35,6 +38,8 @@ class DenseTwin(nn.Module):
         channels: str | Sequence[int] = "ch1",
         deepest_kernel: int = 4,
         head_bias: float = -3.0,
+        active_threshold: float = 0.5,
+        fuse: bool = False,
     ) -> None:
         super().__init__()
         if spatial_dims not in (2, 3) or deepest_kernel not in (2, 4):
@@ -43,6 +48,7 @@ class DenseTwin(nn.Module):
             )
         widths = resolve_channels(channels)
         self.in_channels = in_channels
+        self.active_threshold = active_threshold
         self.levels = len(widths) - 1
         conv = nn.Conv3d if spatial_dims == 3 else nn.Conv2d
         transpose = nn.ConvTranspose3d if spatial_dims == 3 else nn.ConvTranspose2d
@@ -56,6 +62,7 @@ class DenseTwin(nn.Module):
 
         self.stem = same(in_channels, widths[0])
         self.encoder, self.decoder, self.heads = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        self.joins = nn.ModuleList()
         for fine, coarse in pairwise(widths):
             down = block(conv(fine, coarse, 2, stride=2, bias=False), coarse)
             self.encoder.append(nn.Sequential(down, same(coarse, coarse)))
@@ -65,6 +72,10 @@ class DenseTwin(nn.Module):
             padding = (kernel - 2) // 2
             up = block(transpose(coarse, fine, kernel, stride=2, padding=padding, bias=False), fine)
             self.decoder.append(nn.Sequential(up, same(fine, fine)))
+            if fuse:
+                join = same(fine, fine)
+                nn.init.zeros_(join[1].get_parameter("weight"))
+                self.joins.append(join)
             head = conv(fine, 1, 1)
             nn.init.constant_(head.get_parameter("bias"), head_bias)
             self.heads.append(head)
@@ -74,24 +85,41 @@ class DenseTwin(nn.Module):
         spatial = x.shape[2:]
         stride = 2**self.levels
         padding = [amount for n in reversed(spatial) for amount in (0, -n % stride)]
-        skips = [self.stem(F.pad(x.as_subclass(Tensor).float(), padding))]
+        volume = F.pad(x.as_subclass(Tensor).float(), padding)
+        skips = [self.stem(volume)]
         for stage in self.encoder:
             skips.append(stage(skips[-1]))
         features = skips.pop()
-        truth = None if target is None else F.pad(target.as_subclass(Tensor).float(), padding) > 0.5
+        truth = None if target is None else F.pad(target.as_subclass(Tensor).float(), padding)
         levels = []
         logits = features
         for stage, head, level in zip(self.decoder, self.heads, reversed(range(self.levels)), strict=True):
             features = stage(features) + skips.pop()
+            if self.joins:
+                features = features + self.joins[self.levels - 1 - level](features)
             if truth is None and level:
                 continue
             logits = head(features)
             if truth is not None:
-                levels.append(_level(logits, truth, stride=2**level))
+                levels.append(self._level(logits, truth, volume[:, :1], stride=2**level))
         if truth is not None:
             return SparsePrediction(levels)
         crop = (slice(None), slice(None), *(slice(0, n) for n in spatial))
         return logits[crop]
+
+    def _level(self, logits: Tensor, truth: Tensor, mask: Tensor, *, stride: int) -> LevelPrediction:
+        """One level for the loss, with what its cells hold of the target and what the mask tells already."""
+        active = mask > self.active_threshold
+        if stride > 1:
+            pool = F.max_pool3d if truth.ndim == 5 else F.max_pool2d
+            reached = pool(truth, stride) > self.active_threshold
+            known = pool(active.float(), stride) > 0
+        else:
+            reached, known = truth, active & ((truth - mask).abs() <= SAME_FRACTION)
+        no_coordinates = torch.zeros(0, 1 + truth.ndim - 2, dtype=torch.int32, device=logits.device)
+        return LevelPrediction(
+            stride, no_coordinates, logits.flatten(), reached.flatten(), known=known.flatten()
+        )
 
 
 class _Block(nn.Sequential):
@@ -105,10 +133,3 @@ class _Block(nn.Sequential):
             if alone:
                 layer.train(True)
         return x
-
-
-def _level(logits: Tensor, truth: Tensor, *, stride: int) -> LevelPrediction:
-    pool = F.max_pool3d if truth.ndim == 5 else F.max_pool2d
-    reached = pool(truth.float(), stride) > 0.5 if stride > 1 else truth
-    no_coordinates = torch.zeros(0, 1 + truth.ndim - 2, dtype=torch.int32, device=logits.device)
-    return LevelPrediction(stride, no_coordinates, logits.flatten(), reached.flatten())

@@ -94,7 +94,7 @@ def test_command_writes_page_table_and_pictures(folder, tmp_path, capsys):
         "surface interpolation",
     }
     assert (tmp_path / "pictures" / "skull_worst_1.png").stat().st_size > 1000
-    assert "seen kinds" in capsys.readouterr().out
+    assert "unseen kinds" in capsys.readouterr().out
 
 
 def test_nothing_to_score_is_told(tmp_path):

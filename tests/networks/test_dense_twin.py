@@ -6,10 +6,10 @@ from monai_sparse_refine.networks import DenseTwin, MaskRefiner
 
 
 @pytest.mark.parametrize("channels", ["ch1", (4, 6, 8)])
-@pytest.mark.parametrize("in_channels", [1, 2])
-def test_same_number_of_parameters_as_the_sparse_network(channels, in_channels):
-    twin = DenseTwin(in_channels=in_channels, channels=channels)
-    sparse = MaskRefiner(in_channels=in_channels, channels=channels, engine="native")
+@pytest.mark.parametrize(("in_channels", "fuse"), [(1, False), (2, False), (3, True)])
+def test_same_number_of_parameters_as_the_sparse_network(channels, in_channels, fuse):
+    twin = DenseTwin(in_channels=in_channels, channels=channels, fuse=fuse)
+    sparse = MaskRefiner(in_channels=in_channels, channels=channels, fuse=fuse, engine="native")
     assert sum(p.numel() for p in twin.parameters()) == sum(p.numel() for p in sparse.parameters())
 
 

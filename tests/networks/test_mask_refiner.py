@@ -85,3 +85,23 @@ def test_meta_tensors_and_rand_input_are_accepted():
 def test_wrong_shapes_are_named(x, target, message):
     with pytest.raises(ValueError, match=message):
         MaskRefiner(channels=SMALL, engine="native")(x, target)
+
+
+def test_fractions_are_features_and_soft_targets(engine_name, shell, holed):
+    fractions, target = holed * 0.4, shell * 0.8
+    network = MaskRefiner(channels=SMALL, active_threshold=0.3, head_bias=1.0, engine=engine_name)
+    assert bool((network.eval()(fractions) != BACKGROUND_LOGIT).any())
+    assert bool((MaskRefiner(channels=SMALL, engine=engine_name).eval()(fractions) == BACKGROUND_LOGIT).all())
+    prediction = network.train()(fractions, target=target)
+    last = prediction.levels[-1]
+    assert sorted(last.target.unique().tolist()) == pytest.approx([0.0, 0.8])
+    assert all(level.target.dtype == torch.bool for level in prediction.levels[:-1])
+    # What the input tells already is known; the input's voxels here are all of another fraction.
+    assert not bool(last.known.any())
+    known = network(target * (holed > 0), target=target).levels[-1].known
+    assert int(known.sum()) == int((holed > 0).sum())
+
+
+def test_a_threshold_that_is_none_is_told():
+    with pytest.raises(ValueError, match="active_threshold"):
+        MaskRefiner(channels=SMALL, active_threshold=1.0, engine="native")

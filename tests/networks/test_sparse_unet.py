@@ -141,3 +141,21 @@ def test_native_network_pickles(holed):
 def test_wrong_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         SparseGenerativeUNet(**options)
+
+
+def test_fusing_layers_start_as_nothing_and_then_matter(engine_name, shell, holed):
+    torch.manual_seed(0)
+    plain = SparseGenerativeUNet(channels=SMALL, head_bias=1.0, engine=engine_name).eval()
+    fused = SparseGenerativeUNet(channels=SMALL, head_bias=1.0, fuse=True, engine=engine_name).eval()
+    missing = fused.load_state_dict(plain.state_dict(), strict=False).missing_keys
+    assert missing and all(".fuse." in name for name in missing)
+    before, after = (network(_sparse(engine_name, holed))[-1] for network in (plain, fused))
+    torch.testing.assert_close(after.logits.sort().values, before.logits.sort().values)
+    for stage in fused.decoder:
+        torch.nn.init.ones_(stage.fuse[1].bn.weight)
+    assert not torch.allclose(fused(_sparse(engine_name, holed))[0].logits, after.logits[:1])
+    levels = fused.train()(
+        _sparse(engine_name, holed), bounds=shell.shape[2:], target=active_coordinates(shell)
+    )
+    sum(level.logits.sum() for level in levels).backward()
+    assert all(parameter.grad is not None for parameter in fused.parameters())

@@ -23,6 +23,7 @@ from monai_sparse_refine.transforms.cranial_defect import (
 )
 
 TOUCHING = np.ones((3, 3, 3))
+VAULT_KINDS = [kind for kind in DEFECT_KINDS if kind != "anywhere"]
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def load(path: Path) -> MetaTensor:
     return MetaTensor(torch.from_numpy(mask)[None], affine=torch.from_numpy(image.affine))
 
 
-@pytest.mark.parametrize("kind", DEFECT_KINDS)
+@pytest.mark.parametrize("kind", VAULT_KINDS)
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_hole_is_one_piece_of_the_vault(skull: MetaTensor, kind: str, seed: int) -> None:
     transform = cut(kind, seed)
@@ -99,6 +100,31 @@ def test_kind_lies_where_its_name_says(skull: MetaTensor, kind: str) -> None:
             assert abs(transform.centre_mm[0] - middle_x) > 40
         elif kind == "frontoorbital":
             assert transform.centre_mm[1] > np.quantile(head[:, 1], 0.7)
+
+
+def test_a_hole_anywhere_also_takes_bone_below_the_vault(skull: MetaTensor) -> None:
+    head = world(skull[0].numpy() > 0, skull)
+    lowest_of_vault_holes = min(
+        world(removed(skull, cut("random", seed)(skull)), skull)[:, 2].min() for seed in range(6)
+    )
+    holes = [removed(skull, cut("anywhere", seed)(skull)) for seed in range(12)]
+    lowest = min(world(hole, skull)[:, 2].min() for hole in holes)
+    assert head[:, 2].min() < lowest < lowest_of_vault_holes - 20
+    assert all(ndimage.label(hole, structure=TOUCHING)[1] == 1 for hole in holes)
+
+
+def test_sizes_may_differ_by_kind(skull: MetaTensor) -> None:
+    kinds = ("random", "cube")
+    transform = RandCranialDefect(kinds, size_mm={"random": (15.0, 16.0)}).set_random_state(0)
+    sizes: dict[str, list[float]] = {kind: [] for kind in kinds}
+    for _ in range(10):
+        transform(skull)
+        sizes[transform.kind].append(transform.size_mm)
+    assert all(15 <= size <= 16 for size in sizes["random"]) and sizes["random"]
+    assert all(22 <= size <= 42 for size in sizes["cube"]) and sizes["cube"]
+    for bad in ({"random": (5.0, 1.0)}, {"nowhere": (1.0, 2.0)}, {"random": (1.0,)}):
+        with pytest.raises(InputError, match="size_mm"):
+            RandCranialDefect(kinds, size_mm=bad)
 
 
 def test_no_loose_chips_are_left(skull: MetaTensor) -> None:

@@ -28,3 +28,9 @@ def test_kind_and_seed_matter(skull):
         for kind, seed in (("random", 7), ("random", 9), ("bilateral", 7))
     ]
     assert not torch.equal(holes[0], holes[1]) and not torch.equal(holes[0], holes[2])
+
+
+def test_the_size_that_was_drawn_is_told_and_its_range_may_differ_by_kind(skull):
+    cut = FixedCranialDefectd("image", size_mm={"random": (20.0, 21.0)}, size_key="size_mm")
+    assert 20 <= cut({"image": skull, "kind": "random", "seed": 7})["size_mm"] <= 21
+    assert 42 <= cut({"image": skull, "kind": "bilateral", "seed": 7})["size_mm"] <= 60

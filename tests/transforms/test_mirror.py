@@ -97,3 +97,11 @@ def test_empty_masks_mirror_to_empty_and_wrong_shapes_are_named():
         MirrorImage()(torch.zeros(2, 4, 4, 4))
     with pytest.raises(ValueError, match="empty"):
         midsagittal_plane(np.zeros((4, 4, 4)), spacing=(1, 1, 1))
+
+
+def test_fractions_are_mirrored_as_fractions():
+    head = torch.from_numpy(_head(4.0))[None].float()
+    mask = MetaTensor(head, affine=torch.diag(torch.tensor([*SPACING, 1.0])))
+    binary, soft = (MirrorImage(threshold=threshold)(mask) for threshold in (0.5, None))
+    assert bool(((soft > 0.05) & (soft < 0.95)).any())
+    assert torch.equal((soft >= 0.5).float(), binary.float())

@@ -56,3 +56,19 @@ def test_dictionary_version_warps_all_keys_alike():
     assert torch.equal(data["a"].as_tensor(), data["b"].as_tensor())
     assert not torch.equal(data["a"].as_tensor(), _ball().as_tensor())
     np.testing.assert_allclose(data["a"].affine, _ball().affine)
+
+
+def test_a_coarse_mask_keeps_its_voxels_and_changes_its_grid():
+    mask = torch.zeros(1, 6, 6, 6, dtype=torch.uint8)
+    mask[0, 1, 3, 5] = 1
+    coarse = MetaTensor(mask, affine=torch.diag(torch.tensor([4.0, 4.0, 2.5, 1.0])))
+    warp = RandWarpMask(scale=0.1, flip_prob=1, coarse_mm=3.0).set_random_state(0)
+    warped = warp(coarse)
+    assert torch.equal(warped.as_tensor(), mask.flip(1))
+    ratio = (warped.affine.diagonal() / coarse.affine.diagonal())[:3].numpy()
+    np.testing.assert_allclose(ratio, np.abs(warp.factors))
+    assert not np.allclose(ratio, 1) and (np.abs(ratio - 1) <= 0.1).all()
+    middle = torch.tensor([2.5, 2.5, 2.5, 1.0], dtype=torch.float64)
+    torch.testing.assert_close(warped.affine @ middle, coarse.affine.double() @ middle)
+    fine = MetaTensor(mask, affine=torch.eye(4))
+    assert torch.equal(warp(fine, randomize=False).affine, fine.affine)
