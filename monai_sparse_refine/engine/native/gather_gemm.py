@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from monai_sparse_refine.engine.native import compiled_convolution as fast
+from monai_sparse_refine.engine.native.compiled.interface import usable
 from monai_sparse_refine.engine.native.fixed_order import accumulator, add_product, rows_product
 from monai_sparse_refine.engine.native.kernel_map import KernelMap
 
@@ -90,7 +92,11 @@ class _SparseConvolution(torch.autograd.Function):
         want_features, want_kernel = ctx.needs_input_grad[:2]
         gradient = gradient.contiguous()
         grad_features = grad_kernel = None
-        if table.regular:
+        if usable(gradient, features, kernel):
+            grad_features, grad_kernel = fast.backward(
+                gradient, features, kernel, table, transposed, want_features, want_kernel
+            )
+        elif table.regular:
             grad_features, grad_kernel = _regular_backward(
                 gradient, features, kernel, table, transposed, want_features, want_kernel
             )
@@ -105,6 +111,8 @@ class _SparseConvolution(torch.autograd.Function):
 
 
 def _convolve(features: Tensor, kernel: Tensor, table: KernelMap, transposed: bool) -> Tensor:
+    if usable(features, kernel):
+        return fast.forward(features, kernel, table, transposed)
     if transposed and table.regular:
         return with_zero_row(children(features, kernel)).index_select(0, table.positions())
     return _gathered_product(features, kernel, table, coarse=transposed)

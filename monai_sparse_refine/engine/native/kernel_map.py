@@ -14,6 +14,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from monai_sparse_refine.engine.native.compiled.interface import (
+    Neighbours,
+    neighbour_positions,
+    neighbour_table,
+)
 from monai_sparse_refine.engine.native.coordinate_map import CoordinateMap
 from monai_sparse_refine.engine.native.lookup import CoordinateLookup
 
@@ -60,13 +65,26 @@ class KernelMap:
 
         Computed at every call: that takes an eighth of a training step, and the tables a third of its memory.
         """
-        if self._finder is None:
-            self._finder = self._prepare()
-        lookup, keys, steps, outside = self._finder
+        lookup, keys, steps, outside = self._find()
+        if lookup.index is not None and lookup.rows:
+            part = None if outside is None else outside[start:stop]
+            return neighbour_table(
+                Neighbours(self.volume, index=lookup.index, keys=keys[start:stop], steps=steps, outside=part),
+                stop - start,
+            )
         rows = lookup.at(keys[start:stop, None] + steps)
         if outside is not None:
             rows.masked_fill_(outside[start:stop, None], 0)
         return rows
+
+    def neighbours(self, *, coarse: bool) -> Neighbours:
+        """The rows of one side, for the compiled kernels: of the coarse side if ``coarse``, else of the fine one."""
+        if coarse:
+            return Neighbours(self.volume, table=self.coarse_rows(0, self.n_fine))
+        lookup, keys, steps, outside = self._find()
+        if lookup.index is not None and lookup.rows:
+            return Neighbours(self.volume, index=lookup.index, keys=keys, steps=steps, outside=outside)
+        return Neighbours(self.volume, table=self.fine_rows(0, self.n_coarse))
 
     def coarse_rows(self, start: int, stop: int) -> Tensor:
         """(stop - start, K) int32: coarse row + 1 that meets fine rows start .. stop under every offset.
@@ -79,6 +97,11 @@ class KernelMap:
 
     def positions(self) -> Tensor:
         """(m,) int32 for a regular map: ``coarse row * K + k + 1`` of every fine row, 0 where it has none."""
+        if self._position is None and self._find()[0].index is not None:
+            self._position = torch.zeros(1 + self.n_fine, dtype=torch.int32)
+            if self.n_fine:
+                neighbours = self.neighbours(coarse=False)
+                self._position[1:] = neighbour_positions(neighbours, self.n_coarse, self.n_fine)
         if self._position is None:
             self._position = torch.zeros(1 + self.n_fine, dtype=torch.int32, device=self.device)
             for start, stop in self.chunks():
@@ -102,6 +125,11 @@ class KernelMap:
             row = torch.arange(start + 1, stop + 1, dtype=torch.int32, device=self.device)
             flat[target.view(-1)] = row[:, None].expand(-1, self.volume).reshape(-1)
         return inverse
+
+    def _find(self) -> tuple[CoordinateLookup, Tensor, Tensor, Tensor | None]:
+        if self._finder is None:
+            self._finder = self._prepare()
+        return self._finder
 
     def _prepare(self) -> tuple[CoordinateLookup, Tensor, Tensor, Tensor | None]:
         reach = [int(v) for v in self._offsets.abs().amax(0)]

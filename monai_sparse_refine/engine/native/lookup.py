@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from monai_sparse_refine.engine.native.compiled import library
+from monai_sparse_refine.engine.native.compiled.interface import CellIndex, build_index
 from monai_sparse_refine.engine.native.coordinates import (
     INT32_LIMIT,
     Box,
@@ -70,7 +72,12 @@ class CoordinateLookup:
         self.own_keys = self.keys(coordinates)
         self._grid: Tensor | None = None
         self._sorted: tuple[Tensor, Tensor] | None = None
-        if grid_affordable(self.cells, self.rows):
+        self.index: CellIndex | None = None  # instead of a grid, where the compiled kernels are there
+        affordable = grid_affordable(self.cells, self.rows)
+        if affordable and coordinates.device.type == "cpu" and library() is not None:
+            self.own_keys = self.own_keys.to(torch.int32)
+            self.index = build_index(self.own_keys, self.cells)
+        elif affordable:
             self._grid = _index_grid(self.cells, self.own_keys)
         else:
             ordered, order = torch.sort(self.own_keys)
@@ -128,6 +135,8 @@ class CoordinateLookup:
         """Whether two rows have the same coordinates (then :meth:`at` answers with either)."""
         if self.rows < 2:
             return False
+        if self.index is not None:
+            return not self.index.distinct
         if self._grid is not None:
             row = torch.arange(1, self.rows + 1, dtype=torch.int32, device=self.own_keys.device)
             return not torch.equal(self.at(self.own_keys), row)
@@ -139,6 +148,8 @@ class CoordinateLookup:
         flat = keys.reshape(-1)
         if self.rows == 0:
             return torch.zeros(keys.shape, dtype=torch.int32, device=keys.device)
+        if self.index is not None:
+            return self.index.at(flat).view(keys.shape)
         if self._grid is not None:
             return self._grid.index_select(0, flat).view(keys.shape)
         assert self._sorted is not None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+
+from monai_sparse_refine.engine.native.compiled import build
 
 
 def random_coordinates(
@@ -97,3 +99,15 @@ def same_as_minkowski(minkowski: ModuleType, native: ModuleType) -> Callable[...
 @pytest.fixture(scope="session")
 def dense_of() -> Callable[..., Tensor]:
     return densify
+
+
+@pytest.fixture(scope="session", autouse=True, params=["compiled", "plain"])
+def kernels(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Every test of the native engine runs twice: with the compiled kernels, and with PyTorch alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(build.VARIABLE, "off" if request.param == "plain" else "auto")
+        build.library.cache_clear()
+        if request.param == "compiled" and build.library() is None:
+            pytest.skip("there is no C++ compiler")
+        yield request.param
+    build.library.cache_clear()
