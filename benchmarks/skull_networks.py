@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
+from monai.inferers import Inferer
 from monai.transforms import Compose
 
 from monai_sparse_refine.data import load_weights
@@ -50,6 +51,7 @@ class BundleMethod:
         weights: state dict to load; None takes the bundle's own.
         network: from the bundle's definition of the network to that of the one to score.
         overrides: other entries of the configuration, by id.
+        silent: channels of the network's input to set to 0.
         device: where to run.
         engine: "auto", "native" or "minkowski".
     """
@@ -61,6 +63,7 @@ class BundleMethod:
         weights: str | Path | None = None,
         network: Callable[[Definition], Definition] = as_it_is,
         overrides: Mapping[str, Any] | None = None,
+        silent: Sequence[int] = (),
         device: str | torch.device = "cpu",
         engine: str = "auto",
     ) -> None:
@@ -76,17 +79,21 @@ class BundleMethod:
             parser[f"{step}#transforms"] = _steps(parser[f"{step}#transforms"], channels)
         parser.parse()
         self.device = torch.device(device)
+        self.silent = list(silent)
         file = Path(bundle) / "models" / "model.pt" if weights is None else weights
         loaded = load_weights(parser.get_parsed_content("network_def"), file)
         self.network = loaded.to(self.device).eval()
+        self.inferer: Inferer = parser.get_parsed_content("inferer")
         self.before: Compose = parser.get_parsed_content("preprocessing")
         self.after: Compose = parser.get_parsed_content("postprocessing")
 
     def __call__(self, defective: MetaTensor) -> MetaTensor:
         """Implant of a defective skull, uint8 [1, X, Y, Z]."""
         item = self.before({"image": defective.clone()})
+        given = item["image"].as_tensor()[None].float().to(self.device)  # (1, C, X, Y, Z)
+        given[:, self.silent] = 0
         with torch.no_grad():
-            logits = self.network(item["image"].as_tensor()[None].float().to(self.device)).cpu()
+            logits = self.inferer(given, self.network).cpu()
         # The evaluator leaves the prediction with the image's metadata, which the way back is read from.
         item["pred"] = MetaTensor(logits[0], meta=item["image"].meta)
         item["pred"].applied_operations = item["image"].applied_operations

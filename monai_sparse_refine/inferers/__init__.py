@@ -1,7 +1,6 @@
-"""Inferers: any MONAI inferer, then the refiner."""
+"""Inferers: any MONAI inferer and then the refiner; test-time mirroring."""
 
-from __future__ import annotations
-
+from monai_sparse_refine.inferers.flip import FlipAverageInferer
 from monai_sparse_refine.inferers.refine import RefineInferer
 
-__all__ = ["RefineInferer"]
+__all__ = ["FlipAverageInferer", "RefineInferer"]

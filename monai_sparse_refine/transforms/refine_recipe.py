@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import MetaTensor
+from monai.inferers import Inferer, SimpleInferer
 from monai.networks.utils import eval_mode
 from monai.transforms import Compose
 from torch import Tensor, nn
@@ -33,6 +34,8 @@ class RefineRecipe:
             "image", from the mask there (float32 MetaTensor [1, X, Y, Z] with its affine). "label" holds the
             label's name and "intensity" the intensities, where there are some. They are undone on the
             probabilities, so those that change the grid have to be invertible.
+        inferer: how the network is run, such as :class:`monai_sparse_refine.inferers.FlipAverageInferer`;
+            ``SimpleInferer`` by default.
         threshold: probability above which a voxel belongs to the refined mask.
         margin: voxels around the label's bounding box that the network sees; None shows it the whole volume.
         keep_input: completion only adds: every voxel of the input stays.
@@ -48,6 +51,7 @@ class RefineRecipe:
         network: nn.Module,
         *,
         preprocessing: Any = None,
+        inferer: Inferer | None = None,
         threshold: float = 0.5,
         margin: int | None = 16,
         keep_input: bool = False,
@@ -63,6 +67,7 @@ class RefineRecipe:
             raise InputError(f"intensity_window is {tuple(intensity_window)}; expected low < high")
         self.network = network
         self.preprocessing = None if preprocessing is None else Compose(preprocessing)
+        self.inferer = SimpleInferer() if inferer is None else inferer
         self.threshold = threshold
         self.margin = margin
         self.keep_input = keep_input or additions is not None
@@ -121,7 +126,7 @@ class RefineRecipe:
             device = next((p.device for p in self.network.parameters()), torch.device("cpu"))
         plain = source.as_tensor() if isinstance(source, MetaTensor) else source
         with eval_mode(self.network):
-            logits = self.network(plain[None].to(device))
+            logits = self.inferer(plain[None].to(device), self.network)
         if not isinstance(logits, Tensor) or logits.shape[:2] != (1, 1):
             got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise InputError(

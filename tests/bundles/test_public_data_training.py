@@ -15,9 +15,10 @@ from monai_sparse_refine.transforms import RandCranialDefect
 GIVEN_HOLES = {
     **{f"train#deterministic_transforms#{step}#keys": "['image','label']" for step in range(4)},
     "train#random_transforms#0#keys": "['image','label']",
-    "train#random_transforms#1#_disabled_": True,
+    "train#random_transforms#1#keys": "['image','label']",
     "train#random_transforms#2#_disabled_": True,
-    "validate#cut#1#_disabled_": True,
+    "train#random_transforms#3#_disabled_": True,
+    "validate#cut#0#_disabled_": True,
 }
 
 

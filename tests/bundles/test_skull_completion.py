@@ -213,6 +213,7 @@ def trained(skulls, tmp_path_factory) -> Path:
         "phantoms": 0,
         "validation_phantoms": 1,
         "validation_kinds": "['random']",
+        "phantom_spacing": 6.0,
         "working_spacing": 6.0,
         "channels": "[4, 4, 6, 6, 8]",
         "val_interval": 1,
@@ -285,6 +286,7 @@ def test_workflows_have_every_property(skulls, defective, tmp_path):
         phantoms=0,
         validation_phantoms=1,
         validation_kinds=["random"],
+        phantom_spacing=6.0,
         working_spacing=6.0,
         **options,
     )

@@ -439,7 +439,8 @@ def bundle(tmp_path) -> Path:
     inference["working_spacing"] = 6.0
     (folder / "configs" / "inference.json").write_text(json.dumps(inference))
     (folder / "configs" / "refine.json").write_text((source / "refine.json").read_text())
-    torch.save(tiny(in_channels=2, head_bias=3.0).state_dict(), folder / "models" / "model.pt")
+    network = tiny(in_channels=3, fuse=True, head_bias=3.0)
+    torch.save(network.state_dict(), folder / "models" / "model.pt")
     return folder
 
 
@@ -497,7 +498,7 @@ def test_recipe_follows_the_bundle_and_the_overrides(bundle):
     assert any(isinstance(step, MirrorImaged) for step in recipe.preprocessing.flatten().transforms)
     (bundle / "configs" / "refine.json").unlink()
     plain = load_recipe(bundle, device="cpu")
-    assert plain.preprocessing is None and plain.network.in_channels == 2
+    assert plain.preprocessing is None and plain.network.in_channels == 3
 
 
 def test_bundles_that_cannot_be_used(bundle, tmp_path, monkeypatch):

@@ -1,0 +1,128 @@
+"""What each part of skull completion earns, on the validation skulls: one part left out or changed at a time.
+
+    python -m benchmarks.skull_ablation --patients DIR --phantoms 4
+
+The network is the same trained one in every row, so a silenced input shows how much the network leans on it, not
+how a network trained without it would do.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.skull_baselines import BASELINES, Method
+from benchmarks.skull_cases import BUNDLE, TEST_KINDS, SkullCase, skull_cases
+from benchmarks.skull_networks import BundleMethod
+from benchmarks.skull_scores import COLUMNS, groups, markdown_table, score, summary
+from monai_sparse_refine.data import complete_skulls, phantom_cases, read_split
+from monai_sparse_refine.files import atomic_path
+from monai_sparse_refine.report import write_case_table
+
+FIRST_SEED = 600  # phantoms of training, validation during training and test have other seeds
+SHOWN = ("implant_dice", "border_dice", "hd95_mm", "closed", "outside_percent")
+_SIMPLE = {"inferer": {"_target_": "SimpleInferer"}}
+
+# Row: options of BundleMethod that differ from the bundle as it is.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "the bundle": {},
+    "without test-time mirroring": {"overrides": _SIMPLE},
+    "mirror image silenced": {"silent": [1]},
+    "interpolated vault silenced": {"silent": [2]},
+    "both silenced": {"silent": [1, 2]},
+    "binary working masks": {"overrides": {"preprocessing#transforms#4#threshold": 0.5}},
+    "working grid 1.5 mm": {"overrides": {"working_spacing": 1.5}},
+    "working grid 2.5 mm": {"overrides": {"working_spacing": 2.5}},
+    "pruning at 0": {"overrides": {"keep_threshold": 0.0}},
+    "threshold 0.3": {"overrides": {"threshold": 0.3}},
+    "threshold 0.5": {"overrides": {"threshold": 0.5}},
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Score every variant and write ``skull_ablation.md`` and ``.csv``."""
+    options = _options(arguments)
+    methods: dict[str, Method] = dict(BASELINES)
+    for name in options.variants:
+        methods[name] = BundleMethod(
+            options.bundle, weights=options.weights, engine=options.engine, **VARIANTS[name]
+        )
+    rows = []
+    for case in _cases(options):
+        for name, method in methods.items():
+            row = {"test_set": case.test_set, "case": case.name, "kind": case.kind, "group": case.group}
+            rows.append({**row, "method": name, **score(case, method(case.defective))})
+        print(case.test_set, case.name, case.kind, flush=True)
+    folder = Path(options.output)
+    write_case_table(rows, folder / "skull_ablation.csv")
+    with atomic_path(folder / "skull_ablation.md") as temporary:
+        temporary.write_text(_page(rows, list(methods)), encoding="utf-8")
+    print(f"written: {folder / 'skull_ablation.md'} and .csv")
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--patients", help="folder of complete skulls of patients")
+    parser.add_argument("--split", default=str(BUNDLE / "docs" / "split.json"), help="split of the patients")
+    parser.add_argument("--part", default="validation", help="part of the split")
+    parser.add_argument("--phantoms", type=int, default=0, help=f"phantoms with seeds from {FIRST_SEED}")
+    parser.add_argument("--phantom-spacing", type=float, default=1.0, help="their voxel size in mm")
+    parser.add_argument("--phantom-dir", default="runs/ablation_phantoms", help="where they are kept")
+    parser.add_argument("--kinds", nargs="+", default=list(TEST_KINDS), help="kinds of holes")
+    parser.add_argument("--seed", type=int, default=0, help="decides the holes")
+    parser.add_argument("--bundle", default=str(BUNDLE), help="bundle to score")
+    parser.add_argument("--weights", help="its weights; the bundle's own by default")
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS, help="rows")
+    parser.add_argument("--engine", default="auto", help="auto, native or minkowski")
+    parser.add_argument("--output", default="docs/results", help="folder to write to")
+    return parser.parse_args(arguments)
+
+
+def _cases(options: argparse.Namespace) -> list[SkullCase]:
+    sets = {}
+    if options.patients:
+        names = read_split(options.split, options.part)
+        sets["patients"] = complete_skulls(options.patients, names=names)
+    if options.phantoms:
+        sets["procedural phantoms"] = phantom_cases(
+            options.phantom_dir,
+            count=options.phantoms,
+            first_seed=FIRST_SEED,
+            spacing=options.phantom_spacing,
+        )
+    cases = [
+        case
+        for name, skulls in sets.items()
+        for case in skull_cases(name, skulls, kinds=options.kinds, seed=options.seed)
+    ]
+    if not cases:
+        raise SystemExit("error: no case; give --patients or --phantoms")
+    return cases
+
+
+def _page(rows: Sequence[dict[str, Any]], methods: Sequence[str]) -> str:
+    columns = [column for column in COLUMNS if column.name in SHOWN]
+    lines = [
+        "# Ablation of skull completion",
+        "",
+        "Cells are `median / mean / worst` over holes in validation skulls, on which the options were chosen.",
+        "The weights are the same in every row: a silenced input shows how much the network leans on it.",
+        "Made by `python -m benchmarks.skull_ablation`; every hole is in [skull_ablation.csv](skull_ablation.csv).",
+    ]
+    for test_set in dict.fromkeys(row["test_set"] for row in rows):
+        for group, members in groups([row for row in rows if row["test_set"] == test_set]).items():
+            table = []
+            for method in methods:
+                mine = [row for row in members if row["method"] == method]
+                table.append([method, *(summary(mine, column) for column in columns)])
+            lines += ["", f"## {test_set}, {group}: {len(members) // len(methods)} holes", ""]
+            lines.append(markdown_table(["", *(column.heading for column in columns)], table))
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""The ablation on a coarse phantom with an untrained network: every row is scored with its own option."""
+
+import csv
+
+import pytest
+import torch
+
+from benchmarks.skull_ablation import VARIANTS, main
+from benchmarks.skull_cases import BUNDLE
+from benchmarks.skull_networks import BundleMethod
+from monai_sparse_refine.data import load_weights, skull_phantom
+from monai_sparse_refine.networks import MaskRefiner
+
+NETWORK = {"in_channels": 3, "channels": [8, 16, 32, 48, 64, 96, 128], "fuse": True, "active_threshold": 0.25}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    torch.manual_seed(0)
+    network = MaskRefiner(**NETWORK, head_bias=2.0, engine="native")
+    path = tmp_path_factory.mktemp("weights") / "model.pt"
+    torch.save(network.state_dict(), path)
+    return path
+
+
+def test_command_scores_every_variant(weights, tmp_path):
+    chosen = ["the bundle", "mirror image silenced", "working grid 2.5 mm"]
+    arguments = [
+        "--phantoms",
+        "1",
+        "--phantom-spacing",
+        "5",
+        "--phantom-dir",
+        str(tmp_path),
+        "--kinds",
+        "cube",
+    ]
+    main([*arguments, "--weights", str(weights), "--output", str(tmp_path), "--variants", *chosen])
+    rows = list(csv.DictReader((tmp_path / "skull_ablation.csv").open()))
+    assert [row["method"] for row in rows][-3:] == chosen and len(rows) == 6
+    page = (tmp_path / "skull_ablation.md").read_text()
+    assert "unseen kinds: 1 holes" in page and all(name in page for name in chosen)
+
+
+def test_options_reach_the_network(weights):
+    skull = skull_phantom(3, spacing=6.0)
+    coarse = {"working_spacing": 12.0}
+    assert load_weights(MaskRefiner(**NETWORK, engine="native"), weights)
+    plain = BundleMethod(BUNDLE, weights=weights, overrides=coarse, engine="native")
+    assert plain.before({"image": skull.clone()})["image"].shape[0] == 3
+    binary = VARIANTS["binary working masks"]["overrides"]
+    method = BundleMethod(BUNDLE, weights=weights, overrides={**coarse, **binary}, engine="native")
+    given = method.before({"image": skull.clone()})["image"][0]
+    assert set(given.unique().tolist()) <= {0.0, 1.0}
+
+
+def test_nothing_to_score_is_told(tmp_path, weights):
+    with pytest.raises(SystemExit, match="no case"):
+        main(["--weights", str(weights), "--output", str(tmp_path), "--variants", "the bundle"])
