@@ -20,7 +20,7 @@ class LevelwiseGenerativeLoss(nn.Module):
     Args:
         normalize: divide by the sum of the level weights, so that the number of levels does not set the scale.
         level_weights: one weight per level, coarsest first; 1 each by default.
-        dice_weight: weight of a soft Dice term on the finest level (0: none).
+        dice_weight: weight of :func:`soft_dice_loss` on the finest level (0: none).
         known_weight: weight of the cells that hold a voxel of the input mask, against 1 for all others. A skull's
             hole is a few percent of its voxels and the rest is copied, so completion learns much faster with less
             weight on what is known (1: as in the paper).
@@ -72,10 +72,16 @@ class LevelwiseGenerativeLoss(nn.Module):
 
 
 def soft_dice_loss(level: LevelPrediction, *, smooth: float = 1.0) -> Tensor:
-    """1 - soft Dice over the generated voxels of one level (Milletari et al., 3DV 2016, unsquared)."""
+    """1 - soft Dice over the generated voxels of one level that are not known, squared as in V-Net.
+
+    With squares in the denominator (Milletari et al., 3DV 2016) the best prediction of a soft target is the target
+    itself. Where what is known is marked, this is the implant's Dice coefficient, not the skull's.
+    """
     probability, truth = level.logits.sigmoid(), _truth(level)
+    if level.known is not None:
+        probability, truth = probability[~level.known], truth[~level.known]
     overlap = (probability * truth).sum()
-    return 1 - (2 * overlap + smooth) / (probability.sum() + truth.sum() + smooth)
+    return 1 - (2 * overlap + smooth) / (probability.square().sum() + truth.square().sum() + smooth)
 
 
 def _level_loss(level: LevelPrediction, known_weight: float) -> Tensor:

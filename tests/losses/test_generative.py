@@ -32,11 +32,19 @@ def test_normalised_and_weighted(prediction):
 def test_dice_term_of_the_finest_level(prediction):
     level = prediction.levels[-1]
     p = 1 / (1 + math.exp(-2))
-    assert float(soft_dice_loss(level)) == pytest.approx(1 - (2 * p + 1) / (p + 1 + 1))
+    assert float(soft_dice_loss(level)) == pytest.approx(1 - (2 * p + 1) / (p**2 + 1 + 1))
     plain, with_dice = LevelwiseGenerativeLoss(), LevelwiseGenerativeLoss(dice_weight=0.5)
     assert float(with_dice(prediction) - plain(prediction)) == pytest.approx(
         0.5 * float(soft_dice_loss(level)), rel=1e-4
     )
+
+
+def test_dice_is_that_of_what_was_not_known_and_best_at_a_soft_target():
+    level = _level(1, [0.0, 5.0], [True, True])._replace(target=torch.tensor([0.5, 1.0]))
+    known = level._replace(known=torch.tensor([False, True]))
+    assert float(soft_dice_loss(known, smooth=0.0)) == pytest.approx(0.0, abs=1e-6)
+    off = known._replace(logits=torch.tensor([3.0, 5.0]))
+    assert float(soft_dice_loss(off, smooth=0.0)) > 0.05
 
 
 def test_known_cells_count_less():
