@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -70,6 +71,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--phantoms", type=int, default=4, help="test phantoms; three times as many in training"
     )
     parser.add_argument("--brains", help="folder of brain masks for the MRI-like skulls")
+    parser.add_argument("--test-brains", type=int, default=8, help="patients among them to test on")
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), help='such as "sparse ch1"')
     parser.add_argument("--sizes", type=int, nargs="+", help="in-plane voxels; by the kind of skull")
     parser.add_argument(
@@ -108,7 +110,7 @@ def _skulls(options: argparse.Namespace) -> dict[str, Skulls]:
             training + training_phantoms(folder, 3 * count), test + test_phantoms(folder, count)
         )
     if options.brains:
-        kinds["mri"] = MRILikeSkulls(options.brains, seed=options.seed)
+        kinds["mri"] = MRILikeSkulls(options.brains, test=options.test_brains, seed=options.seed)
     if not kinds:
         raise InputError("no data: give --patients, --brains or both")
     return kinds
@@ -192,7 +194,7 @@ def _command(arguments: Sequence[str] | None) -> str:
     """The command line, with paths outside the working folder cut to their names."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     shown = [f"DIR/{Path(word).name}" if os.path.isabs(word) else word for word in given]
-    return " ".join(["python -m benchmarks.paper_accuracy", *shown])
+    return shlex.join(["python", "-m", "benchmarks.paper_accuracy", *shown])
 
 
 if __name__ == "__main__":

@@ -82,7 +82,8 @@ def train(
             optimizer.step()
             steps, spent = steps + 1, spent + clock() - start
             state["steps"][size], state["seconds"][size] = steps, spent
-            running = float(loss) if running is None else 0.95 * running + 0.05 * float(loss)
+            value = loss.item()
+            running = value if running is None else 0.95 * running + 0.05 * value
             if spent >= budget or time.monotonic() - saved > SAVE_EVERY_SECONDS:
                 _write(state, network, optimizer, folder)
                 saved = time.monotonic()
