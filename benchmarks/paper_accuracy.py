@@ -3,7 +3,7 @@
     python -m benchmarks.paper_accuracy --patients DIR --brains ../shared/data/brain_mandible_deepmind
 
 The counterpart of table 2 and figures 2 to 4 of Li et al., Sci. Rep. 13:20229 (2023). Every network is trained here,
-on the same small budget of processor time, from coarse to fine resolutions, and scored on skulls it never saw. A run
+on the same small budget of processor time at each size, from coarse to fine, and scored on skulls it never saw. A run
 that was killed goes on from ``--work-dir``; without an option of data its kind of skulls is left out.
 """
 
@@ -33,7 +33,7 @@ from monai_sparse_refine.report import write_case_table
 REPOSITORY = Path(__file__).resolve().parents[1]
 SPLIT = REPOSITORY / "bundles" / "skull_completion" / "docs" / "split.json"
 SIZES = {"ct": (64, 128, 256, 512), "mri": (30, 60, 90, 120)}
-NETWORKS = ("sparse ch1", "sparse ch2", "dense ch1")
+NETWORKS = ("sparse ch1", "dense ch1", "sparse ch2")
 IDENTITY = "input mask (identity)"
 FINE = 128  # above this in-plane size fewer skulls are scored
 
@@ -41,6 +41,8 @@ FINE = 128  # above this in-plane size fewer skulls are scored
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     options = _options(arguments)
+    if len(options.training_sizes) != len(options.networks):
+        raise SystemExit("error: --training-sizes needs one number for each of --networks")
     kinds = or_exit(_skulls, options)
     rows: list[dict[str, Any]] = []
     trained: dict[tuple[str, str], dict[int, int]] = {}
@@ -82,11 +84,16 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="of the processor, to train a network at each size, coarse to fine",
     )
     parser.add_argument(
-        "--training-voxels", type=float, default=5e6, help="largest volume that the dense twin is trained on"
+        "--training-sizes",
+        type=int,
+        nargs="+",
+        default=[4, 2, 2],
+        help="of how many sizes, from the coarsest, each network is trained at; one number for each of --networks",
     )
-    parser.add_argument("--test-voxels", type=float, default=6e7, help="largest it is applied to")
-    parser.add_argument("--max-training-size", type=int, default=256, help="no network is trained above it")
-    parser.add_argument("--fine-cases", type=int, default=6, help=f"test skulls above {FINE} in-plane voxels")
+    parser.add_argument(
+        "--test-voxels", type=float, default=1e7, help="largest volume that the dense twin is applied to"
+    )
+    parser.add_argument("--fine-cases", type=int, default=4, help=f"test skulls above {FINE} in-plane voxels")
     parser.add_argument("--max-cases", type=int, help="test skulls up to there")
     parser.add_argument("--engine", default="native", help="auto, native or minkowski")
     parser.add_argument("--seed", type=int, default=0)
@@ -117,12 +124,9 @@ def _skulls(options: argparse.Namespace) -> dict[str, Skulls]:
 
 
 def _train(options: argparse.Namespace, skulls: Skulls, name: str, sizes: Sequence[int]) -> dict[int, int]:
-    """Train one network; gives its steps by size, for the sizes that it may be trained at."""
-    stages = {}
-    for size, seconds in zip(sizes, options.seconds, strict=False):
-        volume = skulls.training_pair(size, seed=options.seed)[0].numel()
-        if size <= options.max_training_size and ("dense" not in name or volume <= options.training_voxels):
-            stages[size] = seconds
+    """Train one network; gives its steps by size, for the sizes that it is trained at."""
+    count = options.training_sizes[options.networks.index(name)]
+    stages = dict(zip(sizes[:count], options.seconds, strict=False))
     network = make_network(name, engine=options.engine, seed=options.seed)
     return train(
         network,

@@ -64,7 +64,7 @@ def train(
         InputError: if the folder holds a run of other settings.
     """
     optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATES[0], amsgrad=True)
-    state = _load(folder, {"stages": dict(stages), "seed": seed}, network, optimizer)
+    state = _load(folder, stages, seed, network, optimizer)
     loss_function = LevelwiseGenerativeLoss(known_weight=KNOWN_WEIGHT)
     network.train()
     saved, running = time.monotonic(), None
@@ -91,7 +91,7 @@ def train(
         if not (folder / f"weights_{size}.pt").exists():
             with atomic_path(folder / f"weights_{size}.pt") as temporary:
                 torch.save(network.state_dict(), temporary)
-    return {int(size): int(steps) for size, steps in state["steps"].items()}
+    return {size: int(state["steps"][size]) for size in stages}
 
 
 def predict(network: nn.Module, defective: torch.Tensor) -> torch.Tensor:
@@ -116,18 +116,27 @@ def _mark_known(prediction: SparsePrediction, image: torch.Tensor) -> SparsePred
 
 
 def _load(
-    folder: Path, settings: dict[str, Any], network: nn.Module, optimizer: torch.optim.Optimizer
+    folder: Path,
+    stages: Mapping[int, float],
+    seed: int,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
 ) -> dict[str, Any]:
-    """Restore a checkpoint; gives its settings, and the steps done and seconds spent by size."""
+    """Restore a checkpoint; gives its stages and seed, and the steps done and seconds spent by size."""
     path = folder / "checkpoint.pt"
     if not path.exists():
-        return {"settings": settings, "steps": {}, "seconds": {}}
+        return {"stages": dict(stages), "seed": seed, "steps": {}, "seconds": {}}
     found = torch.load(path, map_location="cpu", weights_only=True)
-    if found["settings"] != settings:
+    common = found["stages"].keys() & stages.keys()
+    if found["seed"] != seed or any(found["stages"][size] != stages[size] for size in common):
         raise InputError(f"{path} was made with other settings; use those, or another --work-dir")
+    # Sizes may be left out or added at the fine end: what is done stays right.
     network.load_state_dict(found["network"])
     optimizer.load_state_dict(found["optimizer"])
-    return {name: found[name] for name in ("settings", "steps", "seconds")}
+    return {
+        "stages": {**found["stages"], **stages},
+        **{name: found[name] for name in ("seed", "steps", "seconds")},
+    }
 
 
 def _write(

@@ -30,7 +30,7 @@ def arguments(tmp_path, monkeypatch):
         "--test-brains",
         "1",
         *["--networks", "sparse ch1", "dense ch1", "--seconds", "0.1", "0.1", "--max-cases", "1"],
-        *["--training-voxels", "30000", "--max-training-size", "40"],
+        *["--training-sizes", "1", "2"],
         *["--work-dir", str(tmp_path / "work"), "--output", str(tmp_path / "out")],
     ]
 
@@ -52,7 +52,7 @@ def test_everything_is_scored_and_a_second_run_does_nothing_again(tmp_path, argu
     assert {row["weights_of"] for row in rows if row["size"] == "48"} == {
         "",
         "32",
-    }  # above --max-training-size
+    }
     page = (tmp_path / "out" / "paper_accuracy.md").read_text()
     assert "Not trained at 48: sparse ch1" in page and "## MRI-like skulls" in page
     for name in ("boxes", "voxels"):

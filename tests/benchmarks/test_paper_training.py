@@ -78,6 +78,16 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(tmp_path, monkeypatch):
     }
 
 
+def test_a_run_may_be_prolonged_at_the_fine_end(tmp_path):
+    train(small(), Boxes(), {12: 3.0}, tmp_path / "a", seed=5, clock=ticks())
+    prolonged, whole = small(), small()
+    assert train(prolonged, Boxes(), STAGES, tmp_path / "a", seed=5, clock=ticks()) == {12: 3, 16: 2}
+    train(whole, Boxes(), STAGES, tmp_path / "b", seed=5, clock=ticks())
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, prolonged.state_dict()[name]), name
+    assert train(small(), Boxes(), {12: 3.0}, tmp_path / "a", seed=5, clock=ticks()) == {12: 3}
+
+
 def test_other_settings_are_refused(tmp_path):
     train(small(), Boxes(), {12: 1.0}, tmp_path, seed=0, clock=ticks())
     with pytest.raises(InputError, match="other settings"):
