@@ -14,7 +14,7 @@ PYTEST_ARGS ?=
 
 PIP = python -m pip --disable-pip-version-check
 
-.PHONY: help setup demo test check bench bench-skulls bench-paper clean
+.PHONY: help setup demo test check bench bench-skulls bench-paper bench-paper-accuracy clean
 
 help:
 	@echo "make setup   $(VENV): the package, what its tests need, MinkowskiEngine"
@@ -23,7 +23,9 @@ help:
 	@echo "make check   style and types, in $(VENV)"
 	@echo "make bench   speed of the engines, in $(VENV)"
 	@echo "make bench-skulls  accuracy on phantoms and, with PATIENTS=folder and SCANS=folder, on real skulls"
-	@echo "make bench-paper   memory and time of sparse networks against dense ones, 64 to 512 in-plane"
+	@echo "make bench-paper   memory and time of sparse networks against dense ones: skulls of 64 to 512 in-plane, 2D outlines"
+	@echo "make bench-paper-accuracy  trains the paper's networks shortly and scores them at every resolution,"
+	@echo "             with PATIENTS=folder (CT skulls), BRAINS=folder (MRI-like skulls) or both"
 	@echo "make clean   removes both environments and what the demo wrote"
 
 setup: $(VENV)/.minkowski
@@ -74,6 +76,10 @@ bench-skulls: $(VENV)/.installed
 
 bench-paper: $(VENV)/.installed
 	$(VENV)/bin/python -W ignore -m benchmarks.paper_tables $(BENCH_ARGS)
+
+bench-paper-accuracy: $(VENV)/.installed
+	$(VENV)/bin/python -W ignore -m benchmarks.paper_accuracy \
+		$(if $(PATIENTS),--patients $(PATIENTS)) $(if $(BRAINS),--brains $(BRAINS)) $(BENCH_ARGS)
 
 clean:
 	rm -rf $(VENV) $(DEMO_VENV) $(DEMO_OUTPUT)

@@ -1,15 +1,12 @@
-"""One measurement in a process of its own: seconds and peak memory of a training step or an inference.
+"""One measurement: seconds and peak memory of a training step or an inference.
 
-    python -m benchmarks.paper_step '{"model": "sparse ch1", "mode": "train", "case": FILE, "batch": 1, ...}'
-
-Prints one JSON object; `status` is "ok", or says why there are no numbers.
+`measure` belongs in a process of its own, because memory is counted for the whole process: `benchmarks.paper_runner`
+starts one for each.
 """
 
 from __future__ import annotations
 
-import json
 import resource
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +21,7 @@ from monai_sparse_refine.networks import DenseTwin, MaskRefiner, SparsePredictio
 
 MIB = 2**20
 MODELS = ("sparse ch1", "sparse ch2", "dense ch1", "dense ch2")
+OK, OVER_MEMORY = "ok", "over the memory limit"
 
 
 def measure(spec: dict[str, Any]) -> dict[str, Any]:
@@ -31,38 +29,49 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         spec: `model` of `MODELS`, `mode` "train" or "infer", `case` (npz with "defective" and "complete",
-            [X, Y, Z]), `batch`, `repeats`, `engine`, `device`, `memory_gb` (limit on the CPU, None for none).
+            [X, Y] or [X, Y, Z]), `batch`, `repeats` and `repeat_seconds` (no further repeat begins after them),
+            `engine`, `device`, `threads`, `memory_gb` (limit on the CPU, None for none).
 
     Returns:
         `status`, and where it is "ok" `seconds` (best repeat of one step of the whole batch), `peak_mib` (added
-        to what the process held before) and the voxels `input`, `generated` and `volume` of the whole batch.
+        to what the process held before), `repeats` done, `parameters`, and the voxels `input`, `generated` and
+        `volume` of the whole batch.
     """
+    try:
+        return {"status": OK, **_measure(spec)}
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or "memory" in str(error) or "alloc" in str(error):
+            return {"status": OVER_MEMORY}
+        raise
+
+
+def _measure(spec: dict[str, Any]) -> dict[str, Any]:
+    torch.set_num_threads(spec["threads"])
     with np.load(spec["case"]) as case:
         masks = [torch.from_numpy(case[name])[None, None] for name in ("defective", "complete")]
     device = torch.device(spec["device"])
-    image, target = (mask.repeat(spec["batch"], 1, 1, 1, 1).float().to(device) for mask in masks)
+    copies = (spec["batch"], *[1] * (masks[0].ndim - 1))
+    image, target = (mask.repeat(copies).float().to(device) for mask in masks)
     if spec["memory_gb"] is not None and device.type == "cpu":
         limit = int(spec["memory_gb"] * 2**30)
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     torch.manual_seed(0)
-    network = _network(spec["model"], spec["engine"]).to(device)
-    step = (
-        _training_step(network, image, target)
-        if spec["mode"] == "train"
-        else _inference(network, image, target)
-    )
+    network = _network(spec["model"], spec["engine"], image.ndim - 2).to(device)
+    begin = _training_step if spec["mode"] == "train" else _inference
+    step = begin(network, image, target)
     before = _held(device)
-    seconds, generated = [], 0
-    for _ in range(spec["repeats"]):
+    seconds: list[float] = []
+    generated = 0
+    while len(seconds) < spec["repeats"] and (not seconds or sum(seconds) < spec["repeat_seconds"]):
         start = time.perf_counter()
         generated = step()
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
     return {
-        "status": "ok",
         "seconds": min(seconds),
         "peak_mib": (_peak(device) - before) / MIB,
+        "repeats": len(seconds),
         "input": int(image.sum()),
         "generated": generated,
         "volume": image.numel(),
@@ -70,9 +79,11 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _network(name: str, engine: str) -> nn.Module:
+def _network(name: str, engine: str, dimensions: int) -> nn.Module:
     kind, channels = name.split()
-    return MaskRefiner(channels=channels, engine=engine) if kind == "sparse" else DenseTwin(channels=channels)
+    if kind == "sparse":
+        return MaskRefiner(channels=channels, spatial_dims=dimensions, engine=engine)
+    return DenseTwin(channels=channels, spatial_dims=dimensions)
 
 
 def _training_step(network: nn.Module, image: torch.Tensor, target: torch.Tensor) -> Callable[[], int]:
@@ -122,15 +133,3 @@ def _status(entry: str) -> int:
     """Bytes of an entry of the process's status."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(entry))
     return int(line.split()[1]) * 1024
-
-
-if __name__ == "__main__":
-    try:
-        result = measure(json.loads(sys.argv[1]))
-    except (MemoryError, RuntimeError, ValueError) as error:
-        text = str(error)
-        if isinstance(error, MemoryError) or "memory" in text or "alloc" in text:
-            result = {"status": "over the memory limit"}
-        else:
-            raise
-    print(json.dumps(result))

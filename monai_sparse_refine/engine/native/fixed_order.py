@@ -25,15 +25,21 @@ def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
             total += (a * b).to(total.dtype).sum(0).view_as(total)
         return
     blocks = len(left) // BLOCK_ROWS
-    step = max(1, BLOCKS_VALUES // max(1, total.numel()))
+    step = max(2, BLOCKS_VALUES // max(1, total.numel()))
     for first in range(0, blocks, step):
         count = min(step, blocks - first)
         rows = slice(first * BLOCK_ROWS, (first + count) * BLOCK_ROWS)
-        a = left[rows].view(count, BLOCK_ROWS, left.shape[1]).transpose(1, 2)
-        b = right[rows].view(count, BLOCK_ROWS, right.shape[1])
-        total += torch.bmm(a, b).to(total.dtype).sum(0)
+        _add_blocks(total, left[rows].view(count, BLOCK_ROWS, -1), right[rows].view(count, BLOCK_ROWS, -1))
+    rest = slice(blocks * BLOCK_ROWS, len(left))
     if blocks * BLOCK_ROWS < len(left):
-        total += left[blocks * BLOCK_ROWS :].t() @ right[blocks * BLOCK_ROWS :]
+        _add_blocks(total, left[rest][None], right[rest][None])
+
+
+def _add_blocks(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """total += sum over blocks of left.T @ right, for (blocks, rows, P) and (blocks, rows, Q)."""
+    if len(left) == 1:  # libraries share out the rows of one product, but not those of several
+        left, right = (torch.cat([block, torch.zeros_like(block)]) for block in (left, right))
+    total += torch.bmm(left.transpose(1, 2), right).to(total.dtype).sum(0)
 
 
 def accumulator(values: Tensor) -> torch.dtype:
