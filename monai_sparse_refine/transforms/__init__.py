@@ -1,4 +1,4 @@
-"""Transforms: dense and sparse, working grid, mirror image, defects, implants, files."""
+"""Transforms: dense and sparse, working grid, super-resolution, mirror image, defects, implants, files."""
 
 from monai_sparse_refine.transforms.binary_mask import (
     ToBinaryMask,
@@ -6,6 +6,7 @@ from monai_sparse_refine.transforms.binary_mask import (
     ToBinaryMaskd,
     ToBinaryMaskDict,
 )
+from monai_sparse_refine.transforms.coarsen import CoarsenMask, CoarsenMaskD, CoarsenMaskd, CoarsenMaskDict
 from monai_sparse_refine.transforms.cranial_defect import (
     DEFECT_KINDS,
     RandCranialDefect,
@@ -70,11 +71,23 @@ from monai_sparse_refine.transforms.resample import (
     ResampleToSpacingDict,
 )
 from monai_sparse_refine.transforms.save import SaveMaskD, SaveMaskd, SaveMaskDict
+from monai_sparse_refine.transforms.super_resolve import (
+    SuperResolve,
+    SuperResolveD,
+    SuperResolved,
+    SuperResolveDict,
+    super_resolve,
+)
+from monai_sparse_refine.transforms.target_grid import TargetGrid, average_onto, target_grid
 from monai_sparse_refine.transforms.warp import RandWarpMask, RandWarpMaskD, RandWarpMaskd, RandWarpMaskDict
 
 __all__ = [
     "DEFECT_KINDS",
     "LABEL_PRESETS",
+    "CoarsenMask",
+    "CoarsenMaskD",
+    "CoarsenMaskDict",
+    "CoarsenMaskd",
     "CompleteMask",
     "CompleteMaskD",
     "CompleteMaskDict",
@@ -123,14 +136,22 @@ __all__ = [
     "SparseToDenseD",
     "SparseToDenseDict",
     "SparseToDensed",
+    "SuperResolve",
+    "SuperResolveD",
+    "SuperResolveDict",
+    "SuperResolved",
+    "TargetGrid",
     "ToBinaryMask",
     "ToBinaryMaskD",
     "ToBinaryMaskDict",
     "ToBinaryMaskd",
+    "average_onto",
     "find_bundle",
     "list_bundles",
     "load_recipe",
     "midsagittal_plane",
     "mirror_image",
     "sparse_collate",
+    "super_resolve",
+    "target_grid",
 ]
