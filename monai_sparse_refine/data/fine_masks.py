@@ -34,7 +34,7 @@ class FineMask(NamedTuple):
     name: str
     mask: np.ndarray
     spacing: tuple[float, float, float]
-    count: int
+    crops: int
 
 
 def simulated_ct_mask(
@@ -142,7 +142,7 @@ def export_fine_masks(
     """Write crops of masks as ``<name>_<number>.nii.gz`` (uint8) and return their number."""
     written = 0
     for item in masks:
-        for crop in crops(item.mask, item.count, size, rng):
+        for crop in crops(item.mask, item.crops, size, rng):
             with atomic_path(Path(folder) / f"{item.name}_{written:05d}.nii.gz") as temporary:
                 nib.save(nib.Nifti1Image(crop.astype(np.uint8), np.diag([*item.spacing, 1.0])), temporary)
             written += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -41,7 +41,7 @@ class SuperResolutionInferer(Inferer):
         self.scale_extent = scale_extent
         target_grid((1, 1, 1), torch.eye(4), **self.size)
 
-    def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+    def __call__(self, inputs: Tensor, network: Callable, *args: Any, **kwargs: Any) -> Tensor:
         """Super-resolve a batch.
 
         Args:
@@ -56,6 +56,10 @@ class SuperResolutionInferer(Inferer):
             raise InputError(f"batch has shape {tuple(inputs.shape)}; expected binary masks [B, 1, X, Y, Z]")
         affines = inputs.affine if isinstance(inputs, MetaTensor) else torch.eye(4)
         affines = affines.reshape(-1, 4, 4).expand(len(inputs), 4, 4)
+        if not isinstance(network, nn.Module):
+            raise InputError(
+                "network is no torch module; SuperResolutionInferer runs one of MaskSuperResolver's kind"
+            )
         names = inputs.meta.get("filename_or_obj") if isinstance(inputs, MetaTensor) else None
         results = []
         for index, mask in enumerate(inputs.as_subclass(Tensor)[:, 0]):

@@ -42,15 +42,10 @@ class DenseSuperResolver(nn.Module):
         for fine, coarse in pairwise(widths):
             down = _block(nn.Conv3d(fine, coarse, 2, stride=2, bias=False), coarse)
             self.encoder.append(nn.Sequential(down, _conv(coarse, coarse)))
-            self.decoder.insert(0, nn.ModuleList([_grow(coarse, fine), _conv(fine, fine)]))
-        self.growth, self.trust = nn.ModuleList(), nn.ParameterList()
-        for source, target in pairwise((widths[0], *growth)):
-            head = nn.Conv3d(target, 1, 1)
-            nn.init.zeros_(head.weight)
-            nn.init.zeros_(head.get_parameter("bias"))
-            look = nn.Sequential(_conv(target + 1, target), _conv(target, target), head)
-            self.growth.append(nn.ModuleList([_grow(source, target), look]))
-            self.trust.append(nn.Parameter(torch.ones(1)))
+            self.decoder.insert(0, _Up(coarse, fine))
+        self.growth = nn.ModuleList(
+            _Step(source, target) for source, target in pairwise((widths[0], *growth))
+        )
 
     def forward(
         self, x: Tensor, target: Tensor | None = None, *, steps: int | None = None
@@ -67,22 +62,46 @@ class DenseSuperResolver(nn.Module):
         for stage in self.encoder:
             skips.append(stage(skips[-1]))
         features = skips.pop()
-        for grow, refine in self.decoder:
-            features = refine(grow(features) + skips.pop())
+        for up in self.decoder:
+            features = up(features, skips.pop())
         features = features[..., : x.shape[2], : x.shape[3], : x.shape[4]]
         levels, logits = [], base
         for level in range(steps):
-            grow, look = self.growth[level]
             base = F.interpolate(base, scale_factor=2, mode="trilinear")
-            base = torch.logit(base.clamp(CLIP, 1 - CLIP))
-            features = grow(features)
-            for layer in look[:-1]:
-                features = layer(torch.cat([features, base], dim=1) if layer is look[0] else features)
-            logits = look[-1](features) + base * self.trust[level]
+            features, logits = self.growth[level](features, torch.logit(base.clamp(CLIP, 1 - CLIP)))
             base = logits.detach().sigmoid()
             if target is not None:
                 levels.append(_level(logits, target, stride=2 ** (steps - level - 1)))
         return logits if target is None else SparsePrediction(levels)
+
+
+class _Up(nn.Module):
+    """One level up in the U-net: transpose, add the skip, convolve."""
+
+    def __init__(self, coarse: int, fine: int) -> None:
+        super().__init__()
+        self.grow = _grow(coarse, fine)
+        self.refine = _conv(fine, fine)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        return self.refine(self.grow(x) + skip)
+
+
+class _Step(nn.Module):
+    """One doubling: transpose, look at the result beside the base logit, add what the head says to it."""
+
+    def __init__(self, source: int, target: int) -> None:
+        super().__init__()
+        self.grow = _grow(source, target)
+        self.look = nn.Sequential(_conv(target + 1, target), _conv(target, target))
+        self.head = nn.Conv3d(target, 1, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.get_parameter("bias"))
+        self.trust = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.look(torch.cat([self.grow(x), base], dim=1))
+        return x, self.head(x) + base * self.trust
 
 
 def _block(layer: nn.Module, width: int) -> nn.Sequential:

@@ -130,7 +130,7 @@ class MaskSuperResolver(nn.Module):
         for level in range(steps):
             stride = 2 ** (steps - level - 1)
             grows = self._grows(dense, features.C, stride=2 * stride)
-            step = self.growth[level]
+            step: Any = self.growth[level]
             features = step.grow(get_engine(self.engine_name).MinkowskiPruning()(features, grows))
             index = features.C.long()
             index[:, 1:] //= stride  # voxels of this step's grid

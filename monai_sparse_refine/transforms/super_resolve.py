@@ -15,7 +15,7 @@ from monai.utils import TransformBackends
 from torch import Tensor, nn
 
 from monai_sparse_refine.errors import InputError
-from monai_sparse_refine.transforms.target_grid import TargetGrid, average_onto, target_grid
+from monai_sparse_refine.transforms.target_grid import TargetGrid, average_onto, reversed_grid, target_grid
 from monai_sparse_refine.volume import bounding_box
 
 __all__ = [
@@ -50,8 +50,7 @@ def super_resolve(network: nn.Module, mask: Tensor, grid: TargetGrid) -> Tensor:
     if box is None:
         return torch.zeros(grid.shape, device=device)
     coarse = coarse[box]
-    start = [float(side.start) for side in box]
-    inner = grid._replace(first=tuple(a - b for a, b in zip(grid.first, start, strict=True)))
+    inner = grid.seen_from([side.start for side in box])
     left = doublings = grid.doublings
     probability = coarse.float()  # (x, y, z)
     while left:
@@ -135,13 +134,8 @@ class SuperResolve(InvertibleTransform, Transform):
     def inverse(self, data: MetaTensor) -> MetaTensor:
         """Bring [1, *fine shape] back to the coarse grid: the mean of values, at least half for a mask."""
         info = self.pop_transform(data)["extra_info"]
-        step, first = info["step"], info["first"]
-        coarse = TargetGrid(
-            tuple(info["shape"]),
-            torch.tensor(info["affine"], dtype=torch.float64),
-            tuple(1 / s for s in step),
-            tuple(-f / s for f, s in zip(first, step, strict=True)),
-        )
+        affine = torch.tensor(info["affine"], dtype=torch.float64)
+        coarse = reversed_grid(info["shape"], affine, step=info["step"], first=info["first"])
         values = average_onto(data.as_tensor()[0].float(), coarse, doublings=0)[None]
         if not data.is_floating_point():
             values = (values >= 0.5).to(data.dtype)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from monai_sparse_refine.errors import InputError
 
-__all__ = ["TargetGrid", "average_onto", "target_grid"]
+__all__ = ["TargetGrid", "average_onto", "reversed_grid", "target_grid"]
 
 _ROUNDING = 1e-6  # a factor of 2.0000001 is 2
 _SLAB = 1 << 24  # values at a time
@@ -35,6 +35,10 @@ class TargetGrid(NamedTuple):
     def doublings(self) -> int:
         """Doublings of the other grid until no voxel is larger than this grid's, on any axis."""
         return max(0, math.ceil(math.log2(1 / min(self.step)) - _ROUNDING))
+
+    def seen_from(self, start: Sequence[int]) -> TargetGrid:
+        """The same grid where the other one is cut to begin with its voxel ``start``."""
+        return self._replace(first=_three(np.subtract(self.first, start)))
 
 
 def target_grid(
@@ -96,6 +100,14 @@ def target_grid(
     scale[:3, 3] = torch.from_numpy(first)
     x, y, z = (int(n) for n in target)
     return TargetGrid((x, y, z), affine @ scale, _three(step), _three(first))
+
+
+def reversed_grid(
+    shape: Sequence[int], affine: Tensor, *, step: Sequence[float], first: Sequence[float]
+) -> TargetGrid:
+    """A grid of that shape and affine as the target of another one, which has that ``step`` and ``first`` in it."""
+    x, y, z = shape
+    return TargetGrid((x, y, z), affine, _three(1 / np.array(step)), _three(-np.divide(first, step)))
 
 
 def average_onto(values: Tensor, grid: TargetGrid, *, doublings: int) -> Tensor:
