@@ -71,14 +71,14 @@ from monai_sparse_refine.transforms.resample import (
     ResampleToSpacingDict,
 )
 from monai_sparse_refine.transforms.save import SaveMaskD, SaveMaskd, SaveMaskDict
-from monai_sparse_refine.transforms.super_resolve import (
+from monai_sparse_refine.transforms.super_resolution import (
     SuperResolve,
     SuperResolveD,
     SuperResolved,
     SuperResolveDict,
     super_resolve,
 )
-from monai_sparse_refine.transforms.target_grid import TargetGrid, average_onto, target_grid
+from monai_sparse_refine.transforms.target_grids import TargetGrid, average_onto, target_grid
 from monai_sparse_refine.transforms.warp import RandWarpMask, RandWarpMaskD, RandWarpMaskd, RandWarpMaskDict
 
 __all__ = [

@@ -13,7 +13,7 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends
 
 from monai_sparse_refine.errors import InputError
-from monai_sparse_refine.transforms.target_grid import average_onto, target_grid
+from monai_sparse_refine.transforms.target_grids import average_onto, target_grid
 
 __all__ = ["CoarsenMask", "CoarsenMaskD", "CoarsenMaskDict", "CoarsenMaskd"]
 

@@ -15,7 +15,7 @@ from monai.utils import TransformBackends
 from torch import Tensor, nn
 
 from monai_sparse_refine.errors import InputError
-from monai_sparse_refine.transforms.target_grid import TargetGrid, average_onto, reversed_grid, target_grid
+from monai_sparse_refine.transforms.target_grids import TargetGrid, average_onto, reversed_grid, target_grid
 from monai_sparse_refine.volume import bounding_box
 
 __all__ = [
@@ -39,7 +39,7 @@ def super_resolve(network: nn.Module, mask: Tensor, grid: TargetGrid) -> Tensor:
     Args:
         network: such as :class:`monai_sparse_refine.networks.MaskSuperResolver`; it runs where its parameters are.
         mask: [X, Y, Z], values above 0.5 are foreground.
-        grid: target, made by :func:`monai_sparse_refine.transforms.target_grid.target_grid` for this mask.
+        grid: target, made by :func:`monai_sparse_refine.transforms.target_grid` for this mask.
 
     Returns:
         float32 [*grid.shape] on the network's device.
@@ -71,7 +71,7 @@ class SuperResolve(InvertibleTransform, Transform):
     Args:
         network: such as :class:`monai_sparse_refine.networks.MaskSuperResolver`, with its weights.
         factor, spacing, target_shape: one of them; see
-            :func:`monai_sparse_refine.transforms.target_grid.target_grid`.
+            :func:`monai_sparse_refine.transforms.target_grid`.
         scale_extent: as in ``monai.transforms.Spacing``: True keeps the edges of the volume, False the centres of its
             first voxels.
         threshold: probability from which a voxel belongs to the mask; None returns the probabilities (float32).
