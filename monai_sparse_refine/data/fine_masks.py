@@ -193,7 +193,8 @@ def _noise(
 ) -> np.ndarray:
     """Smooth Gaussian noise of a standard deviation; ``sigma`` of its grain in voxels."""
     noise = ndimage.gaussian_filter(rng.standard_normal(tuple(shape), dtype=np.float32), sigma)
-    return noise * np.float32(deviation / noise.std())
+    # A grain as wide as a small volume would shift its mean.
+    return (noise - noise.mean()) * np.float32(deviation / noise.std())
 
 
 def _largest(mask: np.ndarray) -> np.ndarray:

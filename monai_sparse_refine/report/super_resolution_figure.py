@@ -15,13 +15,13 @@ from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.files import atomic_path
 from monai_sparse_refine.report.render import BACKGROUND, SIDES, Side, cast, occupancy, shade
 from monai_sparse_refine.report.sheet import FAINT, INK
-from monai_sparse_refine.volume import as_mask, spacing_of
+from monai_sparse_refine.volume import as_mask, bounding_box, spacing_of
 
 __all__ = ["super_resolution_figure"]
 
 BONE = np.array([0.95, 0.90, 0.80])
 # Pixels along the longest side of the field of view, and inches of a panel's width.
-SIZE, WIDTH, DPI = 420, 3.4, 110
+SIZE, WIDTH, DPI = 320, 3.4, 110
 FRONT, BELOW = SIDES[1, 1], SIDES[2, -1]
 
 
@@ -48,7 +48,7 @@ def super_resolution_figure(
     """
     if not masks:
         raise InputError("masks is empty; give at least one mask to draw")
-    turned = {name: _to_ras(mask, name) for name, mask in masks.items()}
+    turned = _cropped({name: _to_ras(mask, name) for name, mask in masks.items()})
     reference, mm = list(turned.values())[-1]
     extent = [n * size for n, size in zip(reference.shape, mm, strict=True)]
     pitch = max(extent) / SIZE
@@ -94,6 +94,30 @@ def _to_ras(mask: Any, name: str) -> tuple[np.ndarray, tuple[float, float, float
     spacing = spacing_of(mask)
     x, y, z = (spacing[axis] for axis in axes)
     return as_mask(mask, name=name).transpose(axes)[flips], (x, y, z)
+
+
+def _cropped(
+    masks: dict[str, tuple[np.ndarray, tuple[float, float, float]]],
+) -> dict[str, tuple[np.ndarray, tuple[float, float, float]]]:
+    """All masks cut to the box of their foreground, along edges of the coarsest one's voxels."""
+    shapes = [mask.shape for mask, _ in masks.values()]
+    coarsest = np.min(shapes, axis=0)
+    low, high = coarsest.copy(), np.zeros(3, dtype=int)
+    for mask, _ in masks.values():
+        box = bounding_box(mask)
+        if box is not None:
+            scale = coarsest / np.array(mask.shape)
+            low = np.minimum(low, np.floor([side.start for side in box] * scale - 1e-6).astype(int))
+            high = np.maximum(high, np.ceil([side.stop for side in box] * scale + 1e-6).astype(int))
+    if (high <= low).any():
+        return masks
+    low, high = np.maximum(low - 1, 0), np.minimum(high + 1, coarsest)
+    cut = {}
+    for name, (mask, mm) in masks.items():
+        scale = np.array(mask.shape) / coarsest
+        ends = zip(np.rint(low * scale).astype(int), np.rint(high * scale).astype(int), strict=True)
+        cut[name] = (mask[tuple(slice(int(a), int(b)) for a, b in ends)], mm)
+    return cut
 
 
 def _height(mask: np.ndarray, share: float) -> float:

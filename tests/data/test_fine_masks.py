@@ -23,8 +23,9 @@ def test_a_sheet_thinner_than_the_blur_is_torn_or_lost():
     sheet = np.zeros((24, 24, 24), bool)
     sheet[12] = True
     sheet[:6] = True  # the largest part stays
-    mask = simulated_ct_mask(sheet, (0.3, 0.3, 0.3), np.random.default_rng(1), threshold=350.0)
-    assert mask[:5].mean() > 0.8 and mask[12].mean() < 0.5
+    for seed in range(3):
+        mask = simulated_ct_mask(sheet, (0.3, 0.3, 0.3), np.random.default_rng(seed), threshold=350.0)
+        assert mask[:4].mean() > 0.8 and mask[12].mean() < 0.5
 
 
 def test_ct_masks_are_interpolated_to_the_voxels_asked_for(ball):
