@@ -14,7 +14,7 @@ PYTEST_ARGS ?=
 
 PIP = python -m pip --disable-pip-version-check
 
-.PHONY: help setup demo test check bench bench-skulls bench-paper bench-paper-accuracy clean
+.PHONY: help setup demo test check bench bench-skulls bench-super-resolution bench-paper bench-paper-accuracy clean
 
 help:
 	@echo "make setup   $(VENV): the package, what its tests need, MinkowskiEngine"
@@ -26,6 +26,7 @@ help:
 	@echo "make bench-paper   memory and time of sparse networks against dense ones: skulls of 64 to 512 in-plane, 2D outlines"
 	@echo "make bench-paper-accuracy  trains the paper's networks shortly and scores them at every resolution,"
 	@echo "             with PATIENTS=folder (CT skulls), BRAINS=folder (MRI-like skulls) or both"
+	@echo "make bench-super-resolution  accuracy of super-resolution on phantoms and, as above, on real skulls"
 	@echo "make clean   removes both environments and what the demo wrote"
 
 setup: $(VENV)/.minkowski
@@ -72,6 +73,10 @@ bench: $(VENV)/.minkowski
 
 bench-skulls: $(VENV)/.installed
 	$(VENV)/bin/python -W ignore -m benchmarks.skull_accuracy --phantoms 8 \
+		$(if $(PATIENTS),--patients $(PATIENTS)) $(if $(SCANS),--scans $(SCANS)) $(BENCH_ARGS)
+
+bench-super-resolution: $(VENV)/.installed
+	$(VENV)/bin/python -W ignore -m benchmarks.super_resolution_accuracy --phantoms 2 --rules --completed \
 		$(if $(PATIENTS),--patients $(PATIENTS)) $(if $(SCANS),--scans $(SCANS)) $(BENCH_ARGS)
 
 bench-paper: $(VENV)/.installed

@@ -12,6 +12,7 @@ from monai_sparse_refine.data.public_datasets import (
     skullfix_cases,
 )
 from monai_sparse_refine.data.skull_cases import (
+    coarse_cases,
     complete_skulls,
     completion_cases,
     defect_cases,
@@ -24,6 +25,7 @@ __all__ = [
     "SKULLBREAK_KINDS",
     "check_output_dir",
     "check_volume",
+    "coarse_cases",
     "complete_skulls",
     "completion_cases",
     "defect_cases",

@@ -135,3 +135,8 @@ def completion_cases(
     for case in cases:
         case["truth"] = by_name[case_name(case["image"])]
     return cases
+
+
+def coarse_cases(cases: Sequence[Mapping[str, Any]], *, steps: Sequence[int]) -> list[dict[str, Any]]:
+    """Give every fine mask a number of doublings ("steps") to be super-resolved by, the given ones in turn."""
+    return [{**case, "steps": steps[index % len(steps)]} for index, case in enumerate(cases)]

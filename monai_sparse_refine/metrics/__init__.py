@@ -9,6 +9,7 @@ from monai_sparse_refine.metrics.functional import (
     dice,
     hd95,
     reconstruction_error,
+    surface_dice,
     volume_ml,
 )
 from monai_sparse_refine.metrics.handlers import (
@@ -31,5 +32,6 @@ __all__ = [
     "dice",
     "hd95",
     "reconstruction_error",
+    "surface_dice",
     "volume_ml",
 ]

@@ -18,7 +18,15 @@ from scipy.spatial import cKDTree
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.volume import as_mask, bounding_box, check_same_shape, spacing_of, surface
 
-__all__ = ["border_dice", "border_gap", "dice", "hd95", "reconstruction_error", "volume_ml"]
+__all__ = [
+    "border_dice",
+    "border_gap",
+    "dice",
+    "hd95",
+    "reconstruction_error",
+    "surface_dice",
+    "volume_ml",
+]
 
 # An implant has some 10,000 to 500,000 voxels, for which a search tree is faster than a distance transform
 # and takes no memory to speak of. A prediction that fills the volume has more.
@@ -106,6 +114,36 @@ def hd95(a: Any, b: Any, *, spacing: Spacing = None) -> float:
         _distances(points[side], np.concatenate([points[1 - side], both]), mm) for side in (0, 1)
     ]  # voxels on both surfaces are at distance 0 and need no search
     return float(np.percentile(np.concatenate([*apart, np.zeros(2 * len(both))]), 95))
+
+
+def surface_dice(a: Any, b: Any, *, tolerance: float, spacing: Spacing = None) -> float:
+    """Share of both surfaces that lies within a tolerance of the other one (Nikolov et al., arXiv:1809.04430).
+
+    Surfaces are made of voxels, as in `hd95`, each counting once.
+
+    Args:
+        a, b: masks.
+        tolerance: in the unit of the spacing: mm, or voxels where `spacing=1`.
+        spacing: mm.
+
+    Returns:
+        0 to 1. Two empty masks score 1, an empty one and another score 0.
+    """
+    first, second = _pair(a, b)
+    mm = spacing_of(a, b, spacing=spacing)
+    box = bounding_box(first | second)
+    if box is None:
+        return 1.0
+    edges = surface(first[box]), surface(second[box])
+    shared = edges[0] & edges[1]
+    both = np.argwhere(shared)
+    near = 2 * len(both)
+    for side in (0, 1):
+        own, other = (np.argwhere(edges[i] & ~shared) for i in (side, 1 - side))
+        targets = np.concatenate([other, both])
+        distance = _distances(own, targets, mm, limit=tolerance)
+        near += int(np.count_nonzero(distance <= tolerance * (1 + 1e-9)))
+    return near / (np.count_nonzero(edges[0]) + np.count_nonzero(edges[1]))
 
 
 def reconstruction_error(a: Any, b: Any) -> float:

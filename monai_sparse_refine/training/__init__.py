@@ -4,12 +4,14 @@ from monai_sparse_refine.training.checkpoints import BestWeights, export_weights
 from monai_sparse_refine.training.early_stop import EarlyStop
 from monai_sparse_refine.training.level_stats import LevelStats
 from monai_sparse_refine.training.pictures import ValidationPictures
+from monai_sparse_refine.training.super_resolution import PrepareCoarseBatch
 from monai_sparse_refine.training.warm_start import warm_start
 
 __all__ = [
     "BestWeights",
     "EarlyStop",
     "LevelStats",
+    "PrepareCoarseBatch",
     "ValidationPictures",
     "export_weights",
     "resume",

@@ -1,4 +1,4 @@
-"""Transforms: dense and sparse, working grid, mirror image, defects, implants, files."""
+"""Transforms: dense and sparse, working grid, super-resolution, mirror image, defects, implants, files."""
 
 from monai_sparse_refine.transforms.binary_mask import (
     ToBinaryMask,
@@ -12,6 +12,7 @@ from monai_sparse_refine.transforms.coarse_scan import (
     RandCoarseScand,
     RandCoarseScanDict,
 )
+from monai_sparse_refine.transforms.coarsen import CoarsenMask, CoarsenMaskD, CoarsenMaskd, CoarsenMaskDict
 from monai_sparse_refine.transforms.cranial_defect import (
     DEFECT_KINDS,
     RandCranialDefect,
@@ -77,6 +78,14 @@ from monai_sparse_refine.transforms.resample import (
     ResampleToSpacingDict,
 )
 from monai_sparse_refine.transforms.save import SaveMaskD, SaveMaskd, SaveMaskDict
+from monai_sparse_refine.transforms.super_resolution import (
+    SuperResolve,
+    SuperResolveD,
+    SuperResolved,
+    SuperResolveDict,
+    super_resolve,
+)
+from monai_sparse_refine.transforms.target_grids import TargetGrid, average_onto, target_grid
 from monai_sparse_refine.transforms.vault_surface import (
     InterpolateVault,
     InterpolateVaultD,
@@ -89,6 +98,10 @@ from monai_sparse_refine.transforms.warp import RandWarpMask, RandWarpMaskD, Ran
 __all__ = [
     "DEFECT_KINDS",
     "LABEL_PRESETS",
+    "CoarsenMask",
+    "CoarsenMaskD",
+    "CoarsenMaskDict",
+    "CoarsenMaskd",
     "CompleteMask",
     "CompleteMaskD",
     "CompleteMaskDict",
@@ -148,10 +161,16 @@ __all__ = [
     "SparseToDenseD",
     "SparseToDenseDict",
     "SparseToDensed",
+    "SuperResolve",
+    "SuperResolveD",
+    "SuperResolveDict",
+    "SuperResolved",
+    "TargetGrid",
     "ToBinaryMask",
     "ToBinaryMaskD",
     "ToBinaryMaskDict",
     "ToBinaryMaskd",
+    "average_onto",
     "find_bundle",
     "interpolate_vault",
     "list_bundles",
@@ -159,4 +178,6 @@ __all__ = [
     "midsagittal_plane",
     "mirror_image",
     "sparse_collate",
+    "super_resolve",
+    "target_grid",
 ]

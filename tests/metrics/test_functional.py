@@ -17,6 +17,7 @@ from monai_sparse_refine.metrics import (
     functional,
     hd95,
     reconstruction_error,
+    surface_dice,
     volume_ml,
 )
 
@@ -190,3 +191,36 @@ def test_wrong_input_is_named():
         hd95(np.ones((2, 2, 2)), np.ones((2, 2, 2)))
     with pytest.raises(InputError, match=r"one channel of one case"):
         volume_ml(np.ones((2, 2, 2, 2)), spacing=1)
+
+
+def test_surface_dice_of_shifted_cubes():
+    a, b = cube((4, 4, 4)), cube((6, 4, 4))
+    assert surface_dice(a, a, tolerance=0, spacing=1) == 1
+    assert surface_dice(a, b, tolerance=2, spacing=1) == 1
+    # By hand: 56 surface voxels each, of which the four faces along the shift share 2 x 12 and touch more within 1.
+    surfaces = [np.argwhere(functional.surface(mask.astype(bool))) for mask in (a, b)]
+    near = 0
+    for own, other in (surfaces, surfaces[::-1]):
+        distances = np.linalg.norm(own[:, None] - other[None], axis=-1).min(1)
+        near += int((distances <= 1).sum())
+    assert surface_dice(a, b, tolerance=1, spacing=1) == pytest.approx(near / 112)
+    assert surface_dice(a, b, tolerance=1, spacing=(1, 1, 1)) < 1
+    assert surface_dice(a, b, tolerance=1, spacing=0.5) == 1
+
+
+def test_surface_dice_of_empty_masks():
+    empty = np.zeros((5, 5, 5))
+    full = np.ones((5, 5, 5))
+    assert surface_dice(empty, empty, tolerance=1, spacing=1) == 1
+    assert (
+        surface_dice(empty, full, tolerance=1, spacing=1)
+        == surface_dice(full, empty, tolerance=1, spacing=1)
+        == 0
+    )
+
+
+@given(masks, masks, spacings)
+def test_surface_dice_grows_with_the_tolerance_to_one(a, b, spacing):
+    values = [surface_dice(a, b, tolerance=t, spacing=spacing) for t in (0, 1, 2.5, 100)]
+    assert values == sorted(values)
+    assert values[-1] == (1 if a.any() == b.any() else 0)
