@@ -18,6 +18,7 @@ from monai_sparse_refine.metrics.handlers import (
     ReconstructionError,
     SurfaceDistance95,
 )
+from monai_sparse_refine.metrics.organs import assd, components, surface_dice, volume_error
 
 __all__ = [
     "BorderDice",
@@ -26,10 +27,14 @@ __all__ = [
     "ImplantDice",
     "ReconstructionError",
     "SurfaceDistance95",
+    "assd",
     "border_dice",
     "border_gap",
+    "components",
     "dice",
     "hd95",
     "reconstruction_error",
+    "surface_dice",
+    "volume_error",
     "volume_ml",
 ]
