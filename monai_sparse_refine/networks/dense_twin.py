@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monai_sparse_refine.networks.mask_refiner import SparsePrediction
+from monai_sparse_refine.networks.mask_refiner import RESIDUAL_EPS, SparsePrediction
 from monai_sparse_refine.networks.sparse_unet import LevelPrediction, resolve_channels
 
 
@@ -25,6 +25,7 @@ class DenseTwin(nn.Module):
         channels: preset ("ch1", "ch2") or channels per level, finest first.
         deepest_kernel: kernel of the deepest transposed convolution (4 or 2).
         head_bias: initial bias of the heads.
+        residual_channel: see :class:`monai_sparse_refine.networks.MaskRefiner`.
     """
 
     def __init__(
@@ -35,14 +36,20 @@ class DenseTwin(nn.Module):
         channels: str | Sequence[int] = "ch1",
         deepest_kernel: int = 4,
         head_bias: float = -3.0,
+        residual_channel: int | None = None,
     ) -> None:
         super().__init__()
+        if residual_channel is not None and not 0 <= residual_channel < in_channels:
+            raise ValueError(
+                f"residual_channel must be one of {in_channels} channels, got {residual_channel}."
+            )
         if spatial_dims not in (2, 3) or deepest_kernel not in (2, 4):
             raise ValueError(
                 f"DenseTwin needs spatial_dims 2 or 3 and deepest_kernel 2 or 4, got {spatial_dims}, {deepest_kernel}."
             )
         widths = resolve_channels(channels)
         self.in_channels = in_channels
+        self.residual_channel = residual_channel
         self.levels = len(widths) - 1
         conv = nn.Conv3d if spatial_dims == 3 else nn.Conv2d
         transpose = nn.ConvTranspose3d if spatial_dims == 3 else nn.ConvTranspose2d
@@ -68,13 +75,16 @@ class DenseTwin(nn.Module):
             head = conv(fine, 1, 1)
             nn.init.constant_(head.get_parameter("bias"), head_bias)
             self.heads.append(head)
+        if residual_channel is not None:
+            nn.init.zeros_(self.heads[-1].get_parameter("bias"))
 
     def forward(self, x: Tensor, target: Tensor | None = None) -> Tensor | SparsePrediction:
         """Refine [B, in_channels, *spatial]: logits [B, 1, *spatial], or with a target all levels for the loss."""
         spatial = x.shape[2:]
         stride = 2**self.levels
         padding = [amount for n in reversed(spatial) for amount in (0, -n % stride)]
-        skips = [self.stem(F.pad(x.as_subclass(Tensor).float(), padding))]
+        padded = F.pad(x.as_subclass(Tensor).float(), padding)
+        skips = [self.stem(padded)]
         for stage in self.encoder:
             skips.append(stage(skips[-1]))
         features = skips.pop()
@@ -86,6 +96,9 @@ class DenseTwin(nn.Module):
             if truth is None and level:
                 continue
             logits = head(features)
+            if level == 0 and self.residual_channel is not None:
+                prior = padded[:, self.residual_channel : self.residual_channel + 1]
+                logits = logits + torch.logit(prior, eps=RESIDUAL_EPS)
             if truth is not None:
                 levels.append(_level(logits, truth, stride=2**level))
         if truth is not None:

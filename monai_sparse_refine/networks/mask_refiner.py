@@ -13,6 +13,8 @@ from monai_sparse_refine.networks.sparse_unet import LevelPrediction, SparseGene
 
 # sigmoid(-20) = 2e-9: background for every purpose, yet finite, so that logits can be interpolated and averaged.
 BACKGROUND_LOGIT = -20.0
+# Keeps the logits that a residual channel adds within +-3.
+RESIDUAL_EPS = 0.0474
 
 
 class SparsePrediction:
@@ -38,6 +40,8 @@ class MaskRefiner(nn.Module):
     Args:
         in_channels: channels of the dense input.
         spatial_dims: number of spatial dimensions.
+        residual_channel: channel that holds a probability to start from, such as a dense network's: its logit (within
+            +-3, so that it can be overruled) is added to those of the finest level. None: nothing is added.
         channels, deepest_kernel, head_bias, keep_threshold, max_voxels, engine: see :class:`SparseGenerativeUNet`.
     """
 
@@ -52,9 +56,15 @@ class MaskRefiner(nn.Module):
         keep_threshold: float = 0.0,
         max_voxels: int = 8_000_000,
         engine: str = "auto",
+        residual_channel: int | None = None,
     ) -> None:
         super().__init__()
+        if residual_channel is not None and not 0 <= residual_channel < in_channels:
+            raise ValueError(
+                f"residual_channel must be one of {in_channels} channels, got {residual_channel}."
+            )
         self.in_channels = in_channels
+        self.residual_channel = residual_channel
         self.spatial_dims = spatial_dims
         self.network = SparseGenerativeUNet(
             in_channels=in_channels,
@@ -66,6 +76,8 @@ class MaskRefiner(nn.Module):
             max_voxels=max_voxels,
             engine=engine,
         )
+        if residual_channel is not None:
+            torch.nn.init.zeros_(self.network.heads[-1].bias)  # what it adds is a prior already
 
     def forward(self, x: Tensor, target: Tensor | None = None) -> Tensor | SparsePrediction:
         """Refine a batch.
@@ -101,6 +113,7 @@ class MaskRefiner(nn.Module):
             sparse = self._to_sparse(x, active)
             truth = None if target is None else active_coordinates(target)
             levels = self.network(sparse, bounds=spatial, target=truth)
+            levels = [*levels[:-1], self._with_prior(levels[-1], x)]
             if truth is not None:
                 levels = _mark_known(levels, active_coordinates(x[:, :1]))
         if target is not None:
@@ -110,6 +123,14 @@ class MaskRefiner(nn.Module):
             last = levels[-1]
             dense[tuple(last.coordinates.long().unbind(1))] = last.logits.to(dense.dtype)
         return dense.unsqueeze(1)
+
+    def _with_prior(self, level: LevelPrediction, x: Tensor) -> LevelPrediction:
+        """Add the logit of the residual channel to the finest level's."""
+        if self.residual_channel is None:
+            return level
+        batch, *voxel = level.coordinates.long().unbind(1)
+        prior = x[:, self.residual_channel][(batch, *voxel)].to(level.logits.dtype)
+        return level._replace(logits=level.logits + torch.logit(prior, eps=RESIDUAL_EPS))
 
     def _no_levels(self, x: Tensor) -> list[LevelPrediction]:
         """Levels without voxels for a batch of empty masks: loss 0, and every parameter still in the graph."""

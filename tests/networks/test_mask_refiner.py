@@ -85,3 +85,27 @@ def test_meta_tensors_and_rand_input_are_accepted():
 def test_wrong_shapes_are_named(x, target, message):
     with pytest.raises(ValueError, match=message):
         MaskRefiner(channels=SMALL, engine="native")(x, target)
+
+
+def test_a_residual_channel_is_where_the_network_starts(holed):
+    prior = torch.where(holed > 0, 0.9, 0.2)
+    x = torch.cat([holed, prior], dim=1)
+    plain = MaskRefiner(in_channels=2, channels=SMALL, head_bias=2.0, engine="native").eval()
+    residual = MaskRefiner(
+        in_channels=2, channels=SMALL, head_bias=2.0, residual_channel=1, engine="native"
+    ).eval()
+    assert float(residual.network.heads[-1].bias) == 0
+    residual.load_state_dict(plain.state_dict())
+    before, after = plain(x), residual(x)
+    reached = before != BACKGROUND_LOGIT
+    assert torch.equal(reached, after != BACKGROUND_LOGIT)
+    torch.testing.assert_close((after - before)[reached], torch.logit(prior)[reached], atol=1e-4, rtol=0)
+    certain = residual(torch.cat([holed, holed], dim=1)) - plain(torch.cat([holed, holed], dim=1))
+    assert certain.abs().max() < 3.01  # so that it can be overruled
+    levels = residual(x, target=holed).levels
+    assert levels[-1].known is not None and levels[-1].target is not None
+
+
+def test_a_residual_channel_that_is_not_there_is_named():
+    with pytest.raises(ValueError, match="residual_channel"):
+        MaskRefiner(in_channels=2, channels=SMALL, residual_channel=2, engine="native")
