@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.transforms.gate import RefineGate, as_gate
 from monai_sparse_refine.transforms.label_claims import LabelClaims
-from monai_sparse_refine.transforms.label_masks import LabelMasks, as_channels
+from monai_sparse_refine.transforms.label_masks import Box, LabelMasks, as_channels
 from monai_sparse_refine.transforms.label_presets import Label, LabelSelection, resolve_labels
 from monai_sparse_refine.transforms.refine_bundle import load_recipe
 from monai_sparse_refine.transforms.refine_recipe import RefineRecipe
@@ -99,18 +99,28 @@ class SparseRefine(Transform):
         self._loaded: RefineRecipe | None = None
         self._lock = threading.Lock()
 
-    def __call__(self, mask: NdarrayOrTensor, image: NdarrayOrTensor | None = None) -> NdarrayOrTensor:
+    def __call__(
+        self,
+        mask: NdarrayOrTensor,
+        image: NdarrayOrTensor | None = None,
+        probability: NdarrayOrTensor | None = None,
+    ) -> NdarrayOrTensor:
         """Refine a mask; see `refine`."""
-        return self.refine(mask, image)[0]
+        return self.refine(mask, image, probability)[0]
 
     def refine(
-        self, mask: NdarrayOrTensor, image: NdarrayOrTensor | None = None
+        self,
+        mask: NdarrayOrTensor,
+        image: NdarrayOrTensor | None = None,
+        probability: NdarrayOrTensor | None = None,
     ) -> tuple[NdarrayOrTensor, Report]:
         """Refine a mask and say what was done.
 
         Args:
             mask: label map [1, X, Y, Z] or one-hot [C, X, Y, Z], array, tensor or MetaTensor, of any real dtype.
             image: intensities [1, X, Y, Z] on the same grid, for a network that takes them.
+            probability: the dense network's class probabilities [C, X, Y, Z] on the same grid, channels like those
+                of a one-hot mask, for a network that takes them. One channel is that of a single label.
 
         Returns:
             The refined mask, like the mask, and one row for each label: "label", "ids", "voxels_before",
@@ -128,9 +138,13 @@ class SparseRefine(Transform):
             raise InputError(
                 f"image has shape {tuple(intensity.shape)}, mask {tuple(volume.shape)}; both have to lie on one grid"
             )
+        soft = None if probability is None else _Probabilities(probability, volume, self.has_background)
         masks = LabelMasks(volume, self.labels, has_background=self.has_background)
         claims = LabelClaims(masks)
-        rows = {label: self._refine_label(label, claims, recipe, affine, intensity) for label in masks.labels}
+        rows = {
+            label: self._refine_label(label, claims, recipe, affine, intensity, soft)
+            for label in masks.labels
+        }
         self._settle(claims, rows)
         out = volume.copy()
         for label in claims.claims:
@@ -151,6 +165,7 @@ class SparseRefine(Transform):
         recipe: RefineRecipe,
         affine: np.ndarray | None,
         intensity: Tensor | None,
+        soft: _Probabilities | None,
     ) -> dict[str, Any]:
         """Send one label through the network, and let it ask for voxels; the row of the report."""
         started = time.perf_counter()
@@ -172,7 +187,13 @@ class SparseRefine(Transform):
         refused = ""
         try:
             with self._lock:
-                graded = recipe.refine(crop, intensity=part, label=label.name, device=self.device)
+                graded = recipe.refine(
+                    crop,
+                    intensity=part,
+                    probability=None if soft is None else soft.of(label, box),
+                    label=label.name,
+                    device=self.device,
+                )
             if self.gate is not None:
                 refused = self.gate.compare(before, graded > 0)
         except FloatingPointError as error:
@@ -238,6 +259,7 @@ class SparseRefined(MapTransform):
     Args:
         keys: keys of the masks, [C, X, Y, Z].
         image_key: key of the intensities, for a network that takes them.
+        probability_key: key of the dense network's class probabilities, for a network that takes them.
         report_key: key (or one for each of ``keys``) for the report, a list of one dict for each label; see
             :meth:`SparseRefine.refine`. None for no report.
         bundle, network, weights, labels, label_preset, has_background, gate, device, max_voxels, spacing: see
@@ -262,11 +284,13 @@ class SparseRefined(MapTransform):
         max_voxels: int | None = None,
         spacing: float | Sequence[float] | None = None,
         image_key: Hashable | None = None,
+        probability_key: Hashable | None = None,
         report_key: KeysCollection | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.image_key = image_key
+        self.probability_key = probability_key
         several = report_key if isinstance(report_key, (list, tuple)) else (report_key,)
         self.report_keys = (None,) * len(self.keys) if report_key is None else tuple(several)
         if len(self.report_keys) != len(self.keys):
@@ -291,10 +315,42 @@ class SparseRefined(MapTransform):
         d = dict(data)
         for key, report_key in self.key_iterator(d, self.report_keys):
             image = None if self.image_key is None else d[self.image_key]
-            d[key], report = self.transform.refine(d[key], image)
+            soft = None if self.probability_key is None else d[self.probability_key]
+            d[key], report = self.transform.refine(d[key], image, soft)
             if report_key is not None:
                 d[report_key] = report
         return d
+
+
+class _Probabilities:
+    """A dense network's class probabilities, one label and box at a time.
+
+    Raises:
+        InputError: another grid than the mask's; when asked, a label without a channel.
+    """
+
+    def __init__(self, probability: NdarrayOrTensor, volume: np.ndarray, has_background: bool) -> None:
+        self.values = as_channels(probability, name="probability")
+        self.first = 0 if has_background and len(self.values) > 1 else 1
+        if self.values.shape[1:] != volume.shape[1:]:
+            raise InputError(
+                f"probability has shape {self.values.shape}, mask {volume.shape}; both have to lie on one grid"
+            )
+
+    def of(self, label: Label, box: Box) -> Tensor:
+        """Sum over the label's ids, [1, *box]."""
+        if len(self.values) == 1:
+            return torch.from_numpy(self.values[(slice(None), *box)].copy())
+        channels = [number - self.first for number in label.ids]
+        if not all(0 <= channel < len(self.values) for channel in channels):
+            raise InputError(
+                f"label {label.name!r} is id {max(label.ids)}, and probability has {len(self.values)} channels; "
+                "choose another label_preset or labels"
+            )
+        parts = [self.values[channel][box] for channel in channels]
+        return torch.from_numpy(
+            parts[0].copy() if len(parts) == 1 else np.sum(parts, axis=0, dtype=np.float32)
+        )[None]
 
 
 def _row(label: Label) -> dict[str, Any]:
