@@ -5,13 +5,17 @@ from __future__ import annotations
 from monai_sparse_refine.report.figure import completion_figure
 from monai_sparse_refine.report.handler import CompletionReport
 from monai_sparse_refine.report.mesh import mask_to_mesh, write_mesh
+from monai_sparse_refine.report.organ_figure import organ_figure
+from monai_sparse_refine.report.organs import OrganReport
 from monai_sparse_refine.report.table import format_case_table, write_case_table
 
 __all__ = [
     "CompletionReport",
+    "OrganReport",
     "completion_figure",
     "format_case_table",
     "mask_to_mesh",
+    "organ_figure",
     "write_case_table",
     "write_mesh",
 ]
