@@ -6,12 +6,23 @@ from monai_sparse_refine.transforms.binary_mask import (
     ToBinaryMaskd,
     ToBinaryMaskDict,
 )
+from monai_sparse_refine.transforms.components import (
+    KeepMajorComponents,
+    KeepMajorComponentsD,
+    KeepMajorComponentsd,
+    KeepMajorComponentsDict,
+)
 from monai_sparse_refine.transforms.cranial_defect import (
     DEFECT_KINDS,
     RandCranialDefect,
     RandCranialDefectD,
     RandCranialDefectd,
     RandCranialDefectDict,
+)
+from monai_sparse_refine.transforms.dense_prediction import (
+    DenseProbabilitiesD,
+    DenseProbabilitiesd,
+    DenseProbabilitiesDict,
 )
 from monai_sparse_refine.transforms.dense_sparse import (
     DenseToSparse,
@@ -41,6 +52,13 @@ from monai_sparse_refine.transforms.implant import (
     ExtractImplantDict,
 )
 from monai_sparse_refine.transforms.label_presets import LABEL_PRESETS
+from monai_sparse_refine.transforms.mask_corruption import (
+    CORRUPTION_KINDS,
+    RandMaskCorruption,
+    RandMaskCorruptionD,
+    RandMaskCorruptiond,
+    RandMaskCorruptionDict,
+)
 from monai_sparse_refine.transforms.mirror import (
     MirrorImage,
     MirrorImageD,
@@ -54,6 +72,17 @@ from monai_sparse_refine.transforms.multi_resolution import (
     MakeMultiResolutionD,
     MakeMultiResolutiond,
     MakeMultiResolutionDict,
+)
+from monai_sparse_refine.transforms.organ_features import (
+    OrganFeatures,
+    OrganFeaturesD,
+    OrganFeaturesd,
+    OrganFeaturesDict,
+)
+from monai_sparse_refine.transforms.organ_sample import (
+    RandOrganSampleD,
+    RandOrganSampled,
+    RandOrganSampleDict,
 )
 from monai_sparse_refine.transforms.refine import (
     SparseRefine,
@@ -73,12 +102,16 @@ from monai_sparse_refine.transforms.save import SaveMaskD, SaveMaskd, SaveMaskDi
 from monai_sparse_refine.transforms.warp import RandWarpMask, RandWarpMaskD, RandWarpMaskd, RandWarpMaskDict
 
 __all__ = [
+    "CORRUPTION_KINDS",
     "DEFECT_KINDS",
     "LABEL_PRESETS",
     "CompleteMask",
     "CompleteMaskD",
     "CompleteMaskDict",
     "CompleteMaskd",
+    "DenseProbabilitiesD",
+    "DenseProbabilitiesDict",
+    "DenseProbabilitiesd",
     "DenseToSparse",
     "DenseToSparseD",
     "DenseToSparseDict",
@@ -90,6 +123,10 @@ __all__ = [
     "FixedCranialDefectD",
     "FixedCranialDefectDict",
     "FixedCranialDefectd",
+    "KeepMajorComponents",
+    "KeepMajorComponentsD",
+    "KeepMajorComponentsDict",
+    "KeepMajorComponentsd",
     "MakeMultiResolution",
     "MakeMultiResolutionD",
     "MakeMultiResolutionDict",
@@ -98,10 +135,21 @@ __all__ = [
     "MirrorImageD",
     "MirrorImageDict",
     "MirrorImaged",
+    "OrganFeatures",
+    "OrganFeaturesD",
+    "OrganFeaturesDict",
+    "OrganFeaturesd",
     "RandCranialDefect",
     "RandCranialDefectD",
     "RandCranialDefectDict",
     "RandCranialDefectd",
+    "RandMaskCorruption",
+    "RandMaskCorruptionD",
+    "RandMaskCorruptionDict",
+    "RandMaskCorruptiond",
+    "RandOrganSampleD",
+    "RandOrganSampleDict",
+    "RandOrganSampled",
     "RandWarpMask",
     "RandWarpMaskD",
     "RandWarpMaskDict",
