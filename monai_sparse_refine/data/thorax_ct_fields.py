@@ -41,7 +41,7 @@ def distance_mm(mask: np.ndarray, mm: np.ndarray, *, at_mm: float = _COARSE_MM) 
 
 
 def capsule(
-    shape: Sequence[int], mm: np.ndarray, start: Sequence[float], end: Sequence[float], radius: float
+    shape: Sequence[int], mm: np.ndarray, start: np.ndarray, end: np.ndarray, radius: float
 ) -> tuple[tuple[slice, slice, slice], np.ndarray]:
     """A tube with round ends between two points in mm: its box in the grid, and the boolean mask of the box."""
     low = np.minimum(start, end) - radius

@@ -13,6 +13,7 @@ from monai_sparse_refine.networks.sparse_unet import LevelPrediction, SparseGene
 
 # sigmoid(-20) = 2e-9: background for every purpose, yet finite, so that logits can be interpolated and averaged.
 BACKGROUND_LOGIT = -20.0
+CORE_LOGIT = 20.0
 # Keeps the logits that a residual channel adds within +-3.
 RESIDUAL_EPS = 0.0474
 
@@ -42,6 +43,8 @@ class MaskRefiner(nn.Module):
         spatial_dims: number of spatial dimensions.
         residual_channel: channel that holds a probability to start from, such as a dense network's: its logit (within
             +-3, so that it can be overruled) is added to those of the finest level. None: nothing is added.
+        core_channel: channel that is 0.5 where the mask is taken as it is: such voxels get the logit ``CORE_LOGIT`` and
+            cost nothing, unless another channel makes them active. None: there are none.
         channels, deepest_kernel, head_bias, keep_threshold, max_voxels, engine: see :class:`SparseGenerativeUNet`.
     """
 
@@ -57,14 +60,15 @@ class MaskRefiner(nn.Module):
         max_voxels: int = 8_000_000,
         engine: str = "auto",
         residual_channel: int | None = None,
+        core_channel: int | None = None,
     ) -> None:
         super().__init__()
-        if residual_channel is not None and not 0 <= residual_channel < in_channels:
-            raise ValueError(
-                f"residual_channel must be one of {in_channels} channels, got {residual_channel}."
-            )
+        for name, channel in (("residual_channel", residual_channel), ("core_channel", core_channel)):
+            if channel is not None and not 0 <= channel < in_channels:
+                raise ValueError(f"{name} must be one of {in_channels} channels, got {channel}.")
         self.in_channels = in_channels
         self.residual_channel = residual_channel
+        self.core_channel = core_channel
         self.spatial_dims = spatial_dims
         self.network = SparseGenerativeUNet(
             in_channels=in_channels,
@@ -77,7 +81,9 @@ class MaskRefiner(nn.Module):
             engine=engine,
         )
         if residual_channel is not None:
-            torch.nn.init.zeros_(self.network.heads[-1].bias)  # what it adds is a prior already
+            torch.nn.init.zeros_(
+                self.network.heads[-1].get_parameter("bias")
+            )  # what it adds is a prior already
 
     def forward(self, x: Tensor, target: Tensor | None = None) -> Tensor | SparsePrediction:
         """Refine a batch.
@@ -102,6 +108,7 @@ class MaskRefiner(nn.Module):
             )
         spatial = tuple(x.shape[2:])
         active = active_coordinates(x)
+        core = self._core(x)
         levels: list[LevelPrediction] = []
         if target is not None:
             target = _plain(target)
@@ -111,7 +118,7 @@ class MaskRefiner(nn.Module):
                 )
         if len(active):
             sparse = self._to_sparse(x, active)
-            truth = None if target is None else active_coordinates(target)
+            truth = None if target is None else active_coordinates(target if core is None else target * ~core)
             levels = self.network(sparse, bounds=spatial, target=truth)
             levels = [*levels[:-1], self._with_prior(levels[-1], x)]
             if truth is not None:
@@ -122,14 +129,24 @@ class MaskRefiner(nn.Module):
         if levels:
             last = levels[-1]
             dense[tuple(last.coordinates.long().unbind(1))] = last.logits.to(dense.dtype)
+        if core is not None:
+            dense[core[:, 0]] = CORE_LOGIT
         return dense.unsqueeze(1)
+
+    def _core(self, x: Tensor) -> Tensor | None:
+        """Voxels that stay as they are, [B, 1, *spatial] bool."""
+        if self.core_channel is None:
+            return None
+        values = x[:, self.core_channel : self.core_channel + 1]
+        return (values > 0.25) & (values <= 0.5)
 
     def _with_prior(self, level: LevelPrediction, x: Tensor) -> LevelPrediction:
         """Add the logit of the residual channel to the finest level's."""
         if self.residual_channel is None:
             return level
         batch, *voxel = level.coordinates.long().unbind(1)
-        prior = x[:, self.residual_channel][(batch, *voxel)].to(level.logits.dtype)
+        place = (batch, torch.full_like(batch, self.residual_channel), *voxel)
+        prior = x[place].to(level.logits.dtype)
         return level._replace(logits=level.logits + torch.logit(prior, eps=RESIDUAL_EPS))
 
     def _no_levels(self, x: Tensor) -> list[LevelPrediction]:

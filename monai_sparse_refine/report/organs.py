@@ -65,7 +65,8 @@ class OrganReport:
         outputs: Any = engine.state.output
         if not isinstance(outputs, (list, tuple)):
             raise TypeError("OrganReport needs decollated items: leave the evaluator's decollate=True.")
-        for source, output in zip(engine.state.batch, outputs, strict=True):
+        sources: Any = engine.state.batch
+        for source, output in zip(sources, outputs, strict=True):
             self._report({**source, **output})
 
     def _report(self, item: Mapping[str, Any]) -> None:

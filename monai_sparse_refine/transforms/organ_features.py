@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,8 +27,8 @@ class OrganFeatures(Transform):
 
     Channels, 0 outside the band but for what is said:
 
-    0. band: 1 in the mask and up to ``band_mm`` around it (along each axis); the network's active voxels;
-    1. the mask;
+    0. band: 1 up to ``band_mm`` from the mask's surface to either side (along each axis); the network's active voxels;
+    1. the mask; 0.5 in its core, deeper inside than the band, which the network takes as it is (``core_channel``);
     2. prior: the dense network's probability, or without one the mask blurred by ``blur_mm``;
     3. and 4. intensity, from -1 to 1 over either window, 0 where there are no intensities;
     5. and 6. 1 where intensities, and where a probability, were given;
@@ -36,7 +36,7 @@ class OrganFeatures(Transform):
 
     Args:
         organs: names of the organs, in the order of their channels.
-        band_mm: width of the band, mm.
+        band_mm: width of the band to either side of the surface, mm.
         blur_mm: standard deviation of the Gaussian that blurs the mask, mm.
         windows: (low, high) in HU of the two intensity channels.
     """
@@ -47,7 +47,7 @@ class OrganFeatures(Transform):
         self,
         *,
         organs: Sequence[str] = ORGANS,
-        band_mm: float = 7.0,
+        band_mm: float = 5.0,
         blur_mm: float = 2.0,
         windows: Sequence[Sequence[float]] = ((-200.0, 400.0), (-1000.0, 200.0)),
     ) -> None:
@@ -69,7 +69,7 @@ class OrganFeatures(Transform):
         """Number of channels."""
         return 7 + len(self.organs)
 
-    def __call__(
+    def __call__(  # type: ignore[override]
         self, mask: Tensor, organ: str, intensity: Tensor | None = None, probability: Tensor | None = None
     ) -> MetaTensor:
         """Make the features.
@@ -97,9 +97,13 @@ class OrganFeatures(Transform):
             if volume is not None and tuple(volume.shape) != tuple(source.shape):
                 raise InputError(f"{name} has shape {tuple(volume.shape)}, the mask {tuple(source.shape)}")
         mm = spacing_of(source)
-        band = torch.from_numpy(_dilated(plain, [int(self.band_mm / step) for step in mm])).float()
+        reach = [int(self.band_mm / step) for step in mm]
+        core = _filtered(plain, reach, ndimage.minimum_filter1d)
+        # A scan that ends within an organ has no surface there.
+        band = torch.from_numpy(_filtered(plain, reach, ndimage.maximum_filter1d) & (1 - core)).float()
         out = torch.zeros((self.channels, *plain.shape))
-        out[0], out[1] = band, torch.from_numpy(plain)
+        out[0] = band
+        torch.sub(torch.from_numpy(plain.astype(np.float32)), torch.from_numpy(core), alpha=0.5, out=out[1])
         if probability is None:
             sigma = [self.blur_mm / step for step in mm]
             blurred = ndimage.gaussian_filter(plain.astype(np.float32), sigma, mode="nearest", truncate=2.5)
@@ -139,7 +143,7 @@ class OrganFeaturesd(MapTransform):
         intensity_key: Hashable = "intensity",
         probability_key: Hashable = "probability",
         organs: Sequence[str] = ORGANS,
-        band_mm: float = 7.0,
+        band_mm: float = 5.0,
         blur_mm: float = 2.0,
         windows: Sequence[Sequence[float]] = ((-200.0, 400.0), (-1000.0, 200.0)),
         allow_missing_keys: bool = False,
@@ -164,11 +168,11 @@ def _plain(x: Any) -> Tensor:
     return x.as_tensor() if isinstance(x, MetaTensor) else torch.as_tensor(x)
 
 
-def _dilated(mask: np.ndarray, radius: Sequence[int]) -> np.ndarray:
-    """Foreground within so many voxels to either side, one axis after the other."""
+def _filtered(mask: np.ndarray, reach: Sequence[int], extreme: Callable[..., np.ndarray]) -> np.ndarray:
+    """Largest or smallest value within so many voxels to either side, one axis after the other; uint8."""
     out = mask.astype(np.uint8)
-    for axis, r in enumerate(radius):
-        out = ndimage.maximum_filter1d(out, 2 * r + 1, axis=axis, mode="constant")
+    for axis, r in enumerate(reach):
+        out = extreme(out, 2 * r + 1, axis=axis, mode="nearest")
     return out
 
 

@@ -24,7 +24,7 @@ from monai_sparse_refine.transforms.label_masks import Box, LabelMasks, as_chann
 from monai_sparse_refine.transforms.label_presets import Label, LabelSelection, resolve_labels
 from monai_sparse_refine.transforms.refine_bundle import load_recipe
 from monai_sparse_refine.transforms.refine_recipe import RefineRecipe
-from monai_sparse_refine.volume import spacing_of
+from monai_sparse_refine.volume import bounding_box, spacing_of
 
 __all__ = ["SparseRefine", "SparseRefineD", "SparseRefineDict", "SparseRefined"]
 
@@ -133,16 +133,26 @@ class SparseRefine(Transform):
         volume = as_channels(mask)
         affine = self._affine(mask)
         recipe = self._recipe()
-        intensity = None if image is None else torch.as_tensor(as_channels(image, name="image").copy())
-        if intensity is not None and intensity.shape[1:] != volume.shape[1:]:
-            raise InputError(
-                f"image has shape {tuple(intensity.shape)}, mask {tuple(volume.shape)}; both have to lie on one grid"
-            )
-        soft = None if probability is None else _Probabilities(probability, volume, self.has_background)
-        masks = LabelMasks(volume, self.labels, has_background=self.has_background)
+        others = {"image": image, "probability": probability}
+        given = {name: as_channels(v, name=name) for name, v in others.items() if v is not None}
+        for name, values in given.items():
+            if values.shape[1:] != volume.shape[1:]:
+                raise InputError(
+                    f"{name} has shape {values.shape}, mask {volume.shape}; both have to lie on one grid"
+                )
+        # Beyond the labels and their margin there is nothing to do: on a whole scan that saves most of the time.
+        region = (slice(None), *_region(volume, recipe.margin))
+        intensity = torch.as_tensor(given["image"][region].copy()) if "image" in given else None
+        soft = (
+            _Probabilities(given["probability"][region], self.has_background)
+            if "probability" in given
+            else None
+        )
+        masks = LabelMasks(volume[region], self.labels, has_background=self.has_background)
         claims = LabelClaims(masks)
+        corner = None if affine is None else _shifted(affine, region[1:])
         rows = {
-            label: self._refine_label(label, claims, recipe, affine, intensity, soft)
+            label: self._refine_label(label, claims, recipe, corner, intensity, soft)
             for label in masks.labels
         }
         self._settle(claims, rows)
@@ -151,7 +161,7 @@ class SparseRefine(Transform):
             before, after = claims.result(label)
             rows[label].update(voxels_after=int(np.count_nonzero(after)), refined=True)
             if not np.array_equal(before, after):
-                masks.write(out, label, claims.claims[label].box, after)
+                masks.write(out[region], label, claims.claims[label].box, after)
         voxel_ml = float("nan") if affine is None else abs(float(np.linalg.det(affine[:3, :3]))) / 1000
         for row in rows.values():
             row["ml_before"] = row["voxels_before"] * voxel_ml
@@ -323,24 +333,21 @@ class SparseRefined(MapTransform):
 
 
 class _Probabilities:
-    """A dense network's class probabilities, one label and box at a time.
+    """A dense network's class probabilities, [C, X, Y, Z], one label and box at a time."""
 
-    Raises:
-        InputError: another grid than the mask's; when asked, a label without a channel.
-    """
-
-    def __init__(self, probability: NdarrayOrTensor, volume: np.ndarray, has_background: bool) -> None:
-        self.values = as_channels(probability, name="probability")
-        self.first = 0 if has_background and len(self.values) > 1 else 1
-        if self.values.shape[1:] != volume.shape[1:]:
-            raise InputError(
-                f"probability has shape {self.values.shape}, mask {volume.shape}; both have to lie on one grid"
-            )
+    def __init__(self, values: np.ndarray, has_background: bool) -> None:
+        self.values = values
+        self.first = 0 if has_background and len(values) > 1 else 1
 
     def of(self, label: Label, box: Box) -> Tensor:
-        """Sum over the label's ids, [1, *box]."""
+        """Sum over the label's ids, [1, *box].
+
+        Raises:
+            InputError: where an id has no channel.
+        """
         if len(self.values) == 1:
-            return torch.from_numpy(self.values[(slice(None), *box)].copy())
+            where = (slice(None), *box)
+            return torch.from_numpy(self.values[where].copy())
         channels = [number - self.first for number in label.ids]
         if not all(0 <= channel < len(self.values) for channel in channels):
             raise InputError(
@@ -366,6 +373,14 @@ def _row(label: Label) -> dict[str, Any]:
         "reason": "",
         "seconds": 0.0,
     }
+
+
+def _region(volume: np.ndarray, margin: int | None) -> Box:
+    """Box of all labels of a label map with their margin; the whole volume without one, or for several maps."""
+    box = None
+    if margin is not None and len(volume) == 1:
+        box = bounding_box(volume[0] != 0, margin=margin)
+    return box or (slice(0, volume.shape[1]), slice(0, volume.shape[2]), slice(0, volume.shape[3]))
 
 
 def _shifted(affine: np.ndarray | None, box: tuple[slice, ...]) -> np.ndarray:

@@ -106,6 +106,23 @@ def test_a_residual_channel_is_where_the_network_starts(holed):
     assert levels[-1].known is not None and levels[-1].target is not None
 
 
+def test_a_core_is_taken_as_it_is_and_costs_nothing(holed):
+    core = torch.zeros_like(holed)
+    core[:, :, 2:5, 2:5, 2:5] = 0.5
+    network = MaskRefiner(in_channels=2, channels=SMALL, core_channel=1, engine="native")
+    x = torch.cat([holed * (core == 0), core], dim=1)
+    target = torch.maximum(holed, core * 2)
+    logits = network.eval()(x)
+    assert bool((logits[core > 0] == 20).all()) and bool((logits[core == 0] < 20).all())
+    levels = network.train()(x, target=target).levels
+    outside = (target > 0) & (core == 0)
+    assert int(levels[-1].target.sum()) == int(outside.sum())
+    only = network.eval()(torch.cat([torch.zeros_like(holed), core], dim=1))
+    assert torch.equal(only > 0, core > 0)
+
+
 def test_a_residual_channel_that_is_not_there_is_named():
     with pytest.raises(ValueError, match="residual_channel"):
         MaskRefiner(in_channels=2, channels=SMALL, residual_channel=2, engine="native")
+    with pytest.raises(ValueError, match="core_channel"):
+        MaskRefiner(channels=SMALL, core_channel=1, engine="native")

@@ -24,6 +24,17 @@ def test_the_band_reaches_as_many_mm_along_every_axis():
     assert torch.equal(band, expected)
 
 
+def test_the_core_is_no_part_of_the_band():
+    whole = MetaTensor(torch.zeros(1, 24, 20, 16, dtype=torch.uint8), affine=AFFINE)
+    whole[0, 4:20, 4:16, :12] = 1  # up to the end of the scan
+    features = OrganFeatures(band_mm=4)(whole, "heart")
+    core = torch.zeros(24, 20, 16, dtype=torch.bool)
+    core[8:16, 8:12, :10] = True
+    assert torch.equal(features[1] == 0.5, core)
+    assert not features[0][core].any() and not features[2:, core].any()
+    assert torch.equal(features[1] > 0, whole[0] > 0)
+
+
 def test_channels_without_intensity_and_probability():
     features = OrganFeatures()(mask(), "trachea")
     assert features.shape == (11, 24, 20, 16) and features.dtype == torch.float32
