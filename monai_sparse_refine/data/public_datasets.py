@@ -1,4 +1,4 @@
-"""Data lists of the public skull data sets, in the folders that their archives unpack to."""
+"""Data lists of public data sets of skulls and thoracic organs, in the folders that their archives unpack to."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from monai_sparse_refine.data.inputs import find_volumes
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.volume import case_name
 
-__all__ = ["SKULLBREAK_KINDS", "mug500_skulls", "paired_skulls", "skullbreak_cases", "skullfix_cases"]
+__all__ = [
+    "SKULLBREAK_KINDS",
+    "mug500_skulls",
+    "paired_skulls",
+    "segthor_cases",
+    "skullbreak_cases",
+    "skullfix_cases",
+]
 
 SKULLBREAK_KINDS = ("bilateral", "frontoorbital", "parietotemporal", "random_1", "random_2")
 
@@ -143,6 +150,42 @@ def paired_skulls(
     holed = _partners(skulls, Path(defective))
     plugs = {} if implants is None else _partners(skulls, Path(implants))
     return [_pair(holed[name], path, plugs.get(name), name=name, kind=kind) for name, path in skulls.items()]
+
+
+def segthor_cases(folder: str | Path, *, names: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """List the chest CTs of SegTHOR (Lambert et al., IPTA 2020) with their masks of four organs.
+
+    Expects ``Patient_NN/Patient_NN.nii.gz`` and ``Patient_NN/GT.nii.gz`` in the folder itself or in a ``train``
+    below it. A patient without ``GT.nii.gz`` (the challenge's test set) has no mask to train on and is left out.
+
+    Args:
+        folder: where the archive was unpacked to.
+        names: keep only these patients ("Patient_01", ...), in this order; None for all.
+
+    Returns:
+        ``{"image": CT, "label": label map, "name": "Patient_01"}`` each; ids 1 esophagus, 2 heart, 3 trachea, 4 aorta.
+
+    Raises:
+        InputError: a missing folder, one without such patients, or a missing named one.
+    """
+    place = Path(folder)
+    found: dict[str, tuple[Path, Path]] = {}
+    for root in (place, place / "train"):
+        for label in sorted(root.glob("Patient_*/GT.nii*")):
+            name = label.parent.name
+            image = next(iter(sorted(label.parent.glob(f"{name}.nii*"))), None)
+            if image is not None:
+                found.setdefault(name, (image, label))
+    if not found:
+        has = (
+            "no Patient_NN with Patient_NN.nii.gz and GT.nii.gz in it" if place.is_dir() else "no such folder"
+        )
+        raise InputError(f"SegTHOR {place}: {has}; give the folder that the archive was unpacked to")
+    wanted = sorted(found) if names is None else list(names)
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise InputError(f"SegTHOR {place} lacks {len(missing)} patients, the first is {missing[0]!r}")
+    return [{"image": str(found[name][0]), "label": str(found[name][1]), "name": name} for name in wanted]
 
 
 def _root(folder: str | Path, *, data_set: str) -> Path:

@@ -19,6 +19,7 @@ from monai_sparse_refine.metrics.handlers import (
     ReconstructionError,
     SurfaceDistance95,
 )
+from monai_sparse_refine.metrics.organs import assd, components, volume_error
 
 __all__ = [
     "BorderDice",
@@ -27,11 +28,14 @@ __all__ = [
     "ImplantDice",
     "ReconstructionError",
     "SurfaceDistance95",
+    "assd",
     "border_dice",
     "border_gap",
+    "components",
     "dice",
     "hd95",
     "reconstruction_error",
     "surface_dice",
+    "volume_error",
     "volume_ml",
 ]

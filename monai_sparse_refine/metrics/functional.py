@@ -128,7 +128,12 @@ def surface_dice(a: Any, b: Any, *, tolerance: float, spacing: Spacing = None) -
 
     Returns:
         0 to 1. Two empty masks score 1, an empty one and another score 0.
+
+    Raises:
+        InputError: for a negative tolerance.
     """
+    if not tolerance >= 0:
+        raise InputError(f"tolerance is {tolerance}; expected 0 or more")
     first, second = _pair(a, b)
     mm = spacing_of(a, b, spacing=spacing)
     box = bounding_box(first | second)

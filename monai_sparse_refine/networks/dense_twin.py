@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monai_sparse_refine.networks.mask_refiner import SAME_FRACTION, SparsePrediction
+from monai_sparse_refine.networks.mask_refiner import RESIDUAL_EPS, SAME_FRACTION, SparsePrediction
 from monai_sparse_refine.networks.sparse_unet import LevelPrediction, resolve_channels
 
 
@@ -28,6 +28,7 @@ class DenseTwin(nn.Module):
         active_threshold: value above which a voxel of a soft target, or of the mask to refine, counts on the
             coarser levels, as in :class:`MaskRefiner`.
         fuse: a residual 3x3x3 convolution after the encoder's features are added, at every level.
+        residual_channel: see :class:`monai_sparse_refine.networks.MaskRefiner`.
     """
 
     def __init__(
@@ -40,8 +41,13 @@ class DenseTwin(nn.Module):
         head_bias: float = -3.0,
         active_threshold: float = 0.5,
         fuse: bool = False,
+        residual_channel: int | None = None,
     ) -> None:
         super().__init__()
+        if residual_channel is not None and not 0 <= residual_channel < in_channels:
+            raise ValueError(
+                f"residual_channel must be one of {in_channels} channels, got {residual_channel}."
+            )
         if spatial_dims not in (2, 3) or deepest_kernel not in (2, 4):
             raise ValueError(
                 f"DenseTwin needs spatial_dims 2 or 3 and deepest_kernel 2 or 4, got {spatial_dims}, {deepest_kernel}."
@@ -49,6 +55,7 @@ class DenseTwin(nn.Module):
         widths = resolve_channels(channels)
         self.in_channels = in_channels
         self.active_threshold = active_threshold
+        self.residual_channel = residual_channel
         self.levels = len(widths) - 1
         conv = nn.Conv3d if spatial_dims == 3 else nn.Conv2d
         transpose = nn.ConvTranspose3d if spatial_dims == 3 else nn.ConvTranspose2d
@@ -79,6 +86,8 @@ class DenseTwin(nn.Module):
             head = conv(fine, 1, 1)
             nn.init.constant_(head.get_parameter("bias"), head_bias)
             self.heads.append(head)
+        if residual_channel is not None:
+            nn.init.zeros_(self.heads[-1].get_parameter("bias"))
 
     def forward(self, x: Tensor, target: Tensor | None = None) -> Tensor | SparsePrediction:
         """Refine [B, in_channels, *spatial]: logits [B, 1, *spatial], or with a target all levels for the loss."""
@@ -100,6 +109,9 @@ class DenseTwin(nn.Module):
             if truth is None and level:
                 continue
             logits = head(features)
+            if level == 0 and self.residual_channel is not None:
+                prior = volume[:, self.residual_channel : self.residual_channel + 1]
+                logits = logits + torch.logit(prior, eps=RESIDUAL_EPS)
             if truth is not None:
                 levels.append(self._level(logits, truth, volume[:, :1], stride=2**level))
         if truth is not None:

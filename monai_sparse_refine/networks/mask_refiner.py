@@ -15,6 +15,9 @@ from monai_sparse_refine.networks.sparse_unet import LevelPrediction, SparseGene
 BACKGROUND_LOGIT = -20.0
 # Fractions that differ by no more are the same: what two resamplings of one surface differ by.
 SAME_FRACTION = 0.1
+CORE_LOGIT = 20.0
+# Keeps the logits that a residual channel adds within +-3.
+RESIDUAL_EPS = 0.0474
 
 
 class SparsePrediction:
@@ -45,6 +48,10 @@ class MaskRefiner(nn.Module):
         spatial_dims: number of spatial dimensions.
         active_threshold: value above which a voxel takes part: of the input as a voxel of the network, of a
             soft target as one that is to be generated. Below 0.5 for fractions, or thin bone is lost.
+        residual_channel: channel that holds a probability to start from, such as a dense network's: its logit (within
+            +-3, so that it can be overruled) is added to those of the finest level. None: nothing is added.
+        core_channel: channel that is 0.5 where the mask is taken as it is: such voxels get the logit ``CORE_LOGIT`` and
+            cost nothing, unless another channel makes them active. None: there are none.
         channels, deepest_kernel, head_bias, keep_threshold, fuse, max_voxels, engine: see
             :class:`SparseGenerativeUNet`.
     """
@@ -62,11 +69,18 @@ class MaskRefiner(nn.Module):
         fuse: bool = False,
         max_voxels: int = 8_000_000,
         engine: str = "auto",
+        residual_channel: int | None = None,
+        core_channel: int | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= active_threshold < 1:
             raise ValueError(f"active_threshold must lie in [0, 1), got {active_threshold}.")
+        for name, channel in (("residual_channel", residual_channel), ("core_channel", core_channel)):
+            if channel is not None and not 0 <= channel < in_channels:
+                raise ValueError(f"{name} must be one of {in_channels} channels, got {channel}.")
         self.in_channels = in_channels
+        self.residual_channel = residual_channel
+        self.core_channel = core_channel
         self.spatial_dims = spatial_dims
         self.active_threshold = active_threshold
         self.network = SparseGenerativeUNet(
@@ -80,6 +94,10 @@ class MaskRefiner(nn.Module):
             max_voxels=max_voxels,
             engine=engine,
         )
+        if residual_channel is not None:
+            torch.nn.init.zeros_(
+                self.network.heads[-1].get_parameter("bias")
+            )  # what it adds is a prior already
 
     def forward(self, x: Tensor, target: Tensor | None = None) -> Tensor | SparsePrediction:
         """Refine a batch.
@@ -104,6 +122,7 @@ class MaskRefiner(nn.Module):
             )
         spatial = tuple(x.shape[2:])
         active = active_coordinates(x, self.active_threshold)
+        core = self._core(x)
         levels: list[LevelPrediction] = []
         if target is not None:
             target = _plain(target)
@@ -113,17 +132,37 @@ class MaskRefiner(nn.Module):
                 )
         if len(active):
             sparse = self._to_sparse(x, active)
-            truth = None if target is None else active_coordinates(target, self.active_threshold)
+            wanted = target if core is None or target is None else target * ~core
+            truth = None if wanted is None else active_coordinates(wanted, self.active_threshold)
             levels = self.network(sparse, bounds=spatial, target=truth)
-            if target is not None:
-                levels = self._mark_known(levels, x, target)
+            levels = [*levels[:-1], self._with_prior(levels[-1], x)]
+            if wanted is not None:
+                levels = self._mark_known(levels, x, wanted)
         if target is not None:
             return SparsePrediction(levels or self._no_levels(x))
         dense = torch.full((x.shape[0], *spatial), BACKGROUND_LOGIT, dtype=self._dtype(), device=x.device)
         if levels:
             last = levels[-1]
             dense[tuple(last.coordinates.long().unbind(1))] = last.logits.to(dense.dtype)
+        if core is not None:
+            dense[core[:, 0]] = CORE_LOGIT
         return dense.unsqueeze(1)
+
+    def _core(self, x: Tensor) -> Tensor | None:
+        """Voxels that stay as they are, [B, 1, *spatial] bool."""
+        if self.core_channel is None:
+            return None
+        values = x[:, self.core_channel : self.core_channel + 1]
+        return (values > 0.25) & (values <= 0.5)
+
+    def _with_prior(self, level: LevelPrediction, x: Tensor) -> LevelPrediction:
+        """Add the logit of the residual channel to the finest level's."""
+        if self.residual_channel is None:
+            return level
+        batch, *voxel = level.coordinates.long().unbind(1)
+        place = (batch, torch.full_like(batch, self.residual_channel), *voxel)
+        prior = x[place].to(level.logits.dtype)
+        return level._replace(logits=level.logits + torch.logit(prior, eps=RESIDUAL_EPS))
 
     def _no_levels(self, x: Tensor) -> list[LevelPrediction]:
         """Levels without voxels for a batch of empty masks: loss 0, and every parameter still in the graph."""

@@ -13,6 +13,12 @@ from monai_sparse_refine.transforms.coarse_scan import (
     RandCoarseScanDict,
 )
 from monai_sparse_refine.transforms.coarsen import CoarsenMask, CoarsenMaskD, CoarsenMaskd, CoarsenMaskDict
+from monai_sparse_refine.transforms.components import (
+    KeepMajorComponents,
+    KeepMajorComponentsD,
+    KeepMajorComponentsd,
+    KeepMajorComponentsDict,
+)
 from monai_sparse_refine.transforms.cranial_defect import (
     DEFECT_KINDS,
     RandCranialDefect,
@@ -21,6 +27,11 @@ from monai_sparse_refine.transforms.cranial_defect import (
     RandCranialDefectDict,
 )
 from monai_sparse_refine.transforms.crop_hole import RandCropHoleD, RandCropHoled, RandCropHoleDict
+from monai_sparse_refine.transforms.dense_prediction import (
+    DenseProbabilitiesD,
+    DenseProbabilitiesd,
+    DenseProbabilitiesDict,
+)
 from monai_sparse_refine.transforms.dense_sparse import (
     DenseToSparse,
     DenseToSparseD,
@@ -49,6 +60,13 @@ from monai_sparse_refine.transforms.implant import (
     ExtractImplantDict,
 )
 from monai_sparse_refine.transforms.label_presets import LABEL_PRESETS
+from monai_sparse_refine.transforms.mask_corruption import (
+    CORRUPTION_KINDS,
+    RandMaskCorruption,
+    RandMaskCorruptionD,
+    RandMaskCorruptiond,
+    RandMaskCorruptionDict,
+)
 from monai_sparse_refine.transforms.mirror import (
     MirrorImage,
     MirrorImageD,
@@ -62,6 +80,17 @@ from monai_sparse_refine.transforms.multi_resolution import (
     MakeMultiResolutionD,
     MakeMultiResolutiond,
     MakeMultiResolutionDict,
+)
+from monai_sparse_refine.transforms.organ_features import (
+    OrganFeatures,
+    OrganFeaturesD,
+    OrganFeaturesd,
+    OrganFeaturesDict,
+)
+from monai_sparse_refine.transforms.organ_sample import (
+    RandOrganSampleD,
+    RandOrganSampled,
+    RandOrganSampleDict,
 )
 from monai_sparse_refine.transforms.refine import (
     SparseRefine,
@@ -96,6 +125,7 @@ from monai_sparse_refine.transforms.vault_surface import (
 from monai_sparse_refine.transforms.warp import RandWarpMask, RandWarpMaskD, RandWarpMaskd, RandWarpMaskDict
 
 __all__ = [
+    "CORRUPTION_KINDS",
     "DEFECT_KINDS",
     "LABEL_PRESETS",
     "CoarsenMask",
@@ -106,6 +136,9 @@ __all__ = [
     "CompleteMaskD",
     "CompleteMaskDict",
     "CompleteMaskd",
+    "DenseProbabilitiesD",
+    "DenseProbabilitiesDict",
+    "DenseProbabilitiesd",
     "DenseToSparse",
     "DenseToSparseD",
     "DenseToSparseDict",
@@ -121,6 +154,10 @@ __all__ = [
     "InterpolateVaultD",
     "InterpolateVaultDict",
     "InterpolateVaultd",
+    "KeepMajorComponents",
+    "KeepMajorComponentsD",
+    "KeepMajorComponentsDict",
+    "KeepMajorComponentsd",
     "MakeMultiResolution",
     "MakeMultiResolutionD",
     "MakeMultiResolutionDict",
@@ -129,6 +166,10 @@ __all__ = [
     "MirrorImageD",
     "MirrorImageDict",
     "MirrorImaged",
+    "OrganFeatures",
+    "OrganFeaturesD",
+    "OrganFeaturesDict",
+    "OrganFeaturesd",
     "RandCoarseScan",
     "RandCoarseScanD",
     "RandCoarseScanDict",
@@ -140,6 +181,13 @@ __all__ = [
     "RandCropHoleD",
     "RandCropHoleDict",
     "RandCropHoled",
+    "RandMaskCorruption",
+    "RandMaskCorruptionD",
+    "RandMaskCorruptionDict",
+    "RandMaskCorruptiond",
+    "RandOrganSampleD",
+    "RandOrganSampleDict",
+    "RandOrganSampled",
     "RandWarpMask",
     "RandWarpMaskD",
     "RandWarpMaskDict",

@@ -135,7 +135,8 @@ class MirrorImage(Transform):
         else:
             mirrored = torch.zeros_like(plain)
         out = torch.cat([plain, mirrored]) if self.append else mirrored
-        return convert_to_dst_type(out, mask)[0]
+        # Interpolated values would not survive an integer type.
+        return convert_to_dst_type(out, mask, dtype=out.dtype if self.threshold is None else None)[0]
 
 
 class MirrorImaged(MapTransform):

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.transforms.gate import RefineGate, as_gate
 from monai_sparse_refine.transforms.label_claims import LabelClaims
-from monai_sparse_refine.transforms.label_masks import LabelMasks, as_channels
+from monai_sparse_refine.transforms.label_masks import Box, LabelMasks, as_channels
 from monai_sparse_refine.transforms.label_presets import Label, LabelSelection, resolve_labels
 from monai_sparse_refine.transforms.refine_bundle import load_recipe
 from monai_sparse_refine.transforms.refine_recipe import RefineRecipe
-from monai_sparse_refine.volume import spacing_of
+from monai_sparse_refine.volume import bounding_box, spacing_of
 
 __all__ = ["SparseRefine", "SparseRefineD", "SparseRefineDict", "SparseRefined"]
 
@@ -99,18 +99,28 @@ class SparseRefine(Transform):
         self._loaded: RefineRecipe | None = None
         self._lock = threading.Lock()
 
-    def __call__(self, mask: NdarrayOrTensor, image: NdarrayOrTensor | None = None) -> NdarrayOrTensor:
+    def __call__(
+        self,
+        mask: NdarrayOrTensor,
+        image: NdarrayOrTensor | None = None,
+        probability: NdarrayOrTensor | None = None,
+    ) -> NdarrayOrTensor:
         """Refine a mask; see `refine`."""
-        return self.refine(mask, image)[0]
+        return self.refine(mask, image, probability)[0]
 
     def refine(
-        self, mask: NdarrayOrTensor, image: NdarrayOrTensor | None = None
+        self,
+        mask: NdarrayOrTensor,
+        image: NdarrayOrTensor | None = None,
+        probability: NdarrayOrTensor | None = None,
     ) -> tuple[NdarrayOrTensor, Report]:
         """Refine a mask and say what was done.
 
         Args:
             mask: label map [1, X, Y, Z] or one-hot [C, X, Y, Z], array, tensor or MetaTensor, of any real dtype.
             image: intensities [1, X, Y, Z] on the same grid, for a network that takes them.
+            probability: the dense network's class probabilities [C, X, Y, Z] on the same grid, channels like those
+                of a one-hot mask, for a network that takes them. One channel is that of a single label.
 
         Returns:
             The refined mask, like the mask, and one row for each label: "label", "ids", "voxels_before",
@@ -123,21 +133,35 @@ class SparseRefine(Transform):
         volume = as_channels(mask)
         affine = self._affine(mask)
         recipe = self._recipe()
-        intensity = None if image is None else torch.as_tensor(as_channels(image, name="image").copy())
-        if intensity is not None and intensity.shape[1:] != volume.shape[1:]:
-            raise InputError(
-                f"image has shape {tuple(intensity.shape)}, mask {tuple(volume.shape)}; both have to lie on one grid"
-            )
-        masks = LabelMasks(volume, self.labels, has_background=self.has_background)
+        others = {"image": image, "probability": probability}
+        given = {name: as_channels(v, name=name) for name, v in others.items() if v is not None}
+        for name, values in given.items():
+            if values.shape[1:] != volume.shape[1:]:
+                raise InputError(
+                    f"{name} has shape {values.shape}, mask {volume.shape}; both have to lie on one grid"
+                )
+        # Beyond the labels and their margin there is nothing to do: on a whole scan that saves most of the time.
+        region = (slice(None), *_region(volume, recipe.margin))
+        intensity = torch.as_tensor(given["image"][region].copy()) if "image" in given else None
+        soft = (
+            _Probabilities(given["probability"][region], self.has_background)
+            if "probability" in given
+            else None
+        )
+        masks = LabelMasks(volume[region], self.labels, has_background=self.has_background)
         claims = LabelClaims(masks)
-        rows = {label: self._refine_label(label, claims, recipe, affine, intensity) for label in masks.labels}
+        corner = None if affine is None else _shifted(affine, region[1:])
+        rows = {
+            label: self._refine_label(label, claims, recipe, corner, intensity, soft)
+            for label in masks.labels
+        }
         self._settle(claims, rows)
         out = volume.copy()
         for label in claims.claims:
             before, after = claims.result(label)
             rows[label].update(voxels_after=int(np.count_nonzero(after)), refined=True)
             if not np.array_equal(before, after):
-                masks.write(out, label, claims.claims[label].box, after)
+                masks.write(out[region], label, claims.claims[label].box, after)
         voxel_ml = float("nan") if affine is None else abs(float(np.linalg.det(affine[:3, :3]))) / 1000
         for row in rows.values():
             row["ml_before"] = row["voxels_before"] * voxel_ml
@@ -151,6 +175,7 @@ class SparseRefine(Transform):
         recipe: RefineRecipe,
         affine: np.ndarray | None,
         intensity: Tensor | None,
+        soft: _Probabilities | None,
     ) -> dict[str, Any]:
         """Send one label through the network, and let it ask for voxels; the row of the report."""
         started = time.perf_counter()
@@ -172,7 +197,13 @@ class SparseRefine(Transform):
         refused = ""
         try:
             with self._lock:
-                graded = recipe.refine(crop, intensity=part, label=label.name, device=self.device)
+                graded = recipe.refine(
+                    crop,
+                    intensity=part,
+                    probability=None if soft is None else soft.of(label, box),
+                    label=label.name,
+                    device=self.device,
+                )
             if self.gate is not None:
                 refused = self.gate.compare(before, graded > 0)
         except FloatingPointError as error:
@@ -238,6 +269,7 @@ class SparseRefined(MapTransform):
     Args:
         keys: keys of the masks, [C, X, Y, Z].
         image_key: key of the intensities, for a network that takes them.
+        probability_key: key of the dense network's class probabilities, for a network that takes them.
         report_key: key (or one for each of ``keys``) for the report, a list of one dict for each label; see
             :meth:`SparseRefine.refine`. None for no report.
         bundle, network, weights, labels, label_preset, has_background, gate, device, max_voxels, spacing: see
@@ -262,11 +294,13 @@ class SparseRefined(MapTransform):
         max_voxels: int | None = None,
         spacing: float | Sequence[float] | None = None,
         image_key: Hashable | None = None,
+        probability_key: Hashable | None = None,
         report_key: KeysCollection | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.image_key = image_key
+        self.probability_key = probability_key
         several = report_key if isinstance(report_key, (list, tuple)) else (report_key,)
         self.report_keys = (None,) * len(self.keys) if report_key is None else tuple(several)
         if len(self.report_keys) != len(self.keys):
@@ -291,10 +325,39 @@ class SparseRefined(MapTransform):
         d = dict(data)
         for key, report_key in self.key_iterator(d, self.report_keys):
             image = None if self.image_key is None else d[self.image_key]
-            d[key], report = self.transform.refine(d[key], image)
+            soft = None if self.probability_key is None else d[self.probability_key]
+            d[key], report = self.transform.refine(d[key], image, soft)
             if report_key is not None:
                 d[report_key] = report
         return d
+
+
+class _Probabilities:
+    """A dense network's class probabilities, [C, X, Y, Z], one label and box at a time."""
+
+    def __init__(self, values: np.ndarray, has_background: bool) -> None:
+        self.values = values
+        self.first = 0 if has_background and len(values) > 1 else 1
+
+    def of(self, label: Label, box: Box) -> Tensor:
+        """Sum over the label's ids, [1, *box].
+
+        Raises:
+            InputError: where an id has no channel.
+        """
+        if len(self.values) == 1:
+            where = (slice(None), *box)
+            return torch.from_numpy(self.values[where].copy())
+        channels = [number - self.first for number in label.ids]
+        if not all(0 <= channel < len(self.values) for channel in channels):
+            raise InputError(
+                f"label {label.name!r} is id {max(label.ids)}, and probability has {len(self.values)} channels; "
+                "choose another label_preset or labels"
+            )
+        parts = [self.values[channel][box] for channel in channels]
+        return torch.from_numpy(
+            parts[0].copy() if len(parts) == 1 else np.sum(parts, axis=0, dtype=np.float32)
+        )[None]
 
 
 def _row(label: Label) -> dict[str, Any]:
@@ -310,6 +373,14 @@ def _row(label: Label) -> dict[str, Any]:
         "reason": "",
         "seconds": 0.0,
     }
+
+
+def _region(volume: np.ndarray, margin: int | None) -> Box:
+    """Box of all labels of a label map with their margin; the whole volume without one, or for several maps."""
+    box = None
+    if margin is not None and len(volume) == 1:
+        box = bounding_box(volume[0] != 0, margin=margin)
+    return box or (slice(0, volume.shape[1]), slice(0, volume.shape[2]), slice(0, volume.shape[3]))
 
 
 def _shifted(affine: np.ndarray | None, box: tuple[slice, ...]) -> np.ndarray:

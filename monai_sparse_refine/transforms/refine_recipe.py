@@ -32,8 +32,9 @@ class RefineRecipe:
         network: dense in, dense logits out, such as :class:`monai_sparse_refine.networks.MaskRefiner`.
         preprocessing: dictionary transforms (one, a list or a Compose) that make what the network gets, at key
             "image", from the mask there (float32 MetaTensor [1, X, Y, Z] with its affine). "label" holds the
-            label's name and "intensity" the intensities, where there are some. They are undone on the
-            probabilities, so those that change the grid have to be invertible.
+            label's name; "intensity" the intensities and "probability" the dense network's probability of the label
+            (MetaTensors like the mask), where there are some. The steps are undone on the refined probabilities, so
+            those that change the grid have to be invertible.
         inferer: how the network is run, such as :class:`monai_sparse_refine.inferers.FlipAverageInferer`;
             ``SimpleInferer`` by default.
         threshold: probability above which a voxel belongs to the refined mask.
@@ -41,6 +42,8 @@ class RefineRecipe:
         keep_input: completion only adds: every voxel of the input stays.
         additions: takes the refined mask and the input mask, and returns what is added to the input, such as
             :class:`monai_sparse_refine.transforms.ExtractImplant`; implies ``keep_input``.
+        clean: takes the refined mask (uint8 MetaTensor [1, X, Y, Z]) and returns what is to stay of it, such as
+            :class:`monai_sparse_refine.transforms.KeepMajorComponents`.
         intensity_window: (low, high) of the intensities (HU for CT) that the network takes as a second channel,
             scaled to 0 to 0.5 and clipped: a value above 0.5 would count as foreground. None: no such channel.
         labels: names of the labels that the network was trained for; None for any.
@@ -56,6 +59,7 @@ class RefineRecipe:
         margin: int | None = 16,
         keep_input: bool = False,
         additions: Callable[[Any, Any], Any] | None = None,
+        clean: Callable[[Any], Any] | None = None,
         intensity_window: Sequence[float] | None = None,
         labels: Sequence[str] | None = None,
     ) -> None:
@@ -72,17 +76,25 @@ class RefineRecipe:
         self.margin = margin
         self.keep_input = keep_input or additions is not None
         self.additions = additions
+        self.clean = clean
         self.intensity_window = None if intensity_window is None else tuple(intensity_window)
         self.labels = None if labels is None else tuple(labels)
 
     def refine(
-        self, mask: MetaTensor, *, intensity: Tensor | None = None, label: str = "", device: Any = None
+        self,
+        mask: MetaTensor,
+        *,
+        intensity: Tensor | None = None,
+        probability: Tensor | None = None,
+        label: str = "",
+        device: Any = None,
     ) -> np.ndarray:
         """Refine one binary mask.
 
         Args:
             mask: [1, X, Y, Z] of 0 and 1, with its affine; not empty.
             intensity: [1, X, Y, Z], where the network takes it.
+            probability: the dense network's of this label, [1, X, Y, Z], where the network takes it.
             label: name of the structure, for a network that is told.
             device: where the network is; None for that of its parameters.
 
@@ -94,27 +106,28 @@ class RefineRecipe:
             FloatingPointError: an answer with NaN or infinity.
         """
         data: dict[str, Any] = {"image": mask.float(), "label": label}
-        if self.intensity_window is not None:
-            if intensity is None:
-                raise InputError(
-                    "the network takes intensities, and there are none: give image_key, the key of the image "
-                    "that the mask was made from (or the image itself, as the second argument)"
-                )
-            data["intensity"] = intensity
+        if self.intensity_window is not None and intensity is None:
+            raise InputError(
+                "the network takes intensities, and there are none: give image_key, the key of the image "
+                "that the mask was made from (or the image itself, as the second argument)"
+            )
+        for name, volume in (("intensity", intensity), ("probability", probability)):
+            if volume is not None:
+                data[name] = MetaTensor(volume, affine=mask.affine)
         if self.preprocessing is not None:
             data = self.preprocessing(data)
         elif self.intensity_window is not None:
             data["image"] = torch.cat([data["image"], self._scaled(data["intensity"])])
         source = data["image"]
-        probability = self._run(source, device)  # [1, *working grid]
+        refined = self._run(source, device)  # [1, *working grid]
         if self.preprocessing is not None:
-            probability = self._undo(probability, source)
-        if probability.shape[1:] != mask.shape[1:]:
+            refined = self._undo(refined, source)
+        if refined.shape[1:] != mask.shape[1:]:
             raise InputError(
-                f"the network's answer has shape {tuple(probability.shape[1:])} on the grid of the mask, "
+                f"the network's answer has shape {tuple(refined.shape[1:])} on the grid of the mask, "
                 f"{tuple(mask.shape[1:])}: every step of preprocessing that changes the grid must be invertible"
             )
-        return self._graded(probability[0].numpy(), mask)
+        return self._graded(refined[0].numpy(), mask)
 
     def _scaled(self, intensity: Tensor) -> Tensor:
         assert self.intensity_window is not None
@@ -151,6 +164,10 @@ class RefineRecipe:
             raise FloatingPointError("the network's answer has NaN or infinity")
         inside = probability > self.threshold
         graded = np.where(inside, np.clip(np.rint(probability * CERTAIN), 1, CERTAIN), 0).astype(np.uint8)
+        if self.clean is not None:
+            kept = self.clean(MetaTensor(torch.from_numpy(inside)[None].to(torch.uint8), affine=mask.affine))
+            # What the cleaning has filled is the first to give way to another label.
+            graded = np.where(as_mask(kept), np.maximum(graded, 1), 0).astype(np.uint8)
         if self.keep_input:
             known = as_mask(mask)
             if self.additions is not None:

@@ -65,7 +65,7 @@ class ResampleToSpacing(InvertibleTransform, Transform):
         spacing = affine_to_spacing(affine, r=len(shape))
         target = shape if self.spacing is None else working_shape(shape, spacing.tolist(), self.spacing)
         if target == shape:
-            out = source.clone()
+            out = source.clone() if self.threshold is not None else source.float().clone()
         else:
             data = resample_to_shape(source.as_tensor(), target)
             if self.threshold is not None:

@@ -125,11 +125,12 @@ class SaveMaskd(MapTransform):
     mask's metadata as `saved_to`, where it has metadata.
 
     Args:
-        keys: keys of the masks, values 0 and 1, [1, X, Y, Z].
+        keys: keys of the masks, values 0 and 1 (or label ids, with ``labels``), [1, X, Y, Z].
         output_dir: folder to write to, made where missing.
         postfix: one for each key; by default the key itself.
         reference_key: key of the volume whose file and affine the masks belong to; by default the mask's own.
         suffix: ".nii.gz" or ".nii".
+        labels: they are label maps, see `save_mask`.
         allow_missing_keys: do not raise where a key is missing.
 
     Raises:
@@ -146,6 +147,7 @@ class SaveMaskd(MapTransform):
         postfix: str | tuple[str, ...] | list[str] | None = None,
         reference_key: Hashable | None = None,
         suffix: str = ".nii.gz",
+        labels: bool = False,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -157,6 +159,7 @@ class SaveMaskd(MapTransform):
             raise InputError(f"postfix is {postfix!r}; expected a different one for each of {self.keys}")
         self.reference_key = reference_key
         self.suffix = suffix
+        self.labels = labels
 
     def __call__(self, data: Mapping[Hashable, NdarrayOrTensor]) -> dict[Hashable, NdarrayOrTensor]:
         """Save every key of a dictionary of [1, X, Y, Z] masks; the data stay as they are."""
@@ -165,7 +168,7 @@ class SaveMaskd(MapTransform):
             reference = d[key] if self.reference_key is None else d[self.reference_key]
             source = getattr(reference, "meta", {}).get("filename_or_obj")
             name = f"{case_name(source) if source else 'mask'}_{postfix}{self.suffix}"
-            path = save_mask(d[key], self.output_dir / name, reference=reference)
+            path = save_mask(d[key], self.output_dir / name, reference=reference, labels=self.labels)
             meta = getattr(d[key], "meta", None)
             if meta is not None:
                 meta["saved_to"] = str(path)

@@ -11,6 +11,7 @@ from monai_sparse_refine.data import (
     SKULLBREAK_KINDS,
     mug500_skulls,
     paired_skulls,
+    segthor_cases,
     skullbreak_cases,
     skullfix_cases,
 )
@@ -127,3 +128,32 @@ def test_two_files_of_one_mug500_skull_are_told(tmp_path):
     _write(tmp_path / "b" / "A0001.nrrd")
     with pytest.raises(InputError, match="there twice"):
         mug500_skulls(tmp_path)
+
+
+def _segthor(root: Path, names=("Patient_01", "Patient_02")) -> Path:
+    for name in names:
+        for file in (f"{name}.nii.gz", "GT.nii.gz"):
+            path = root / name / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"")
+    return root
+
+
+def test_segthor_pairs_ct_and_truth_of_every_patient(tmp_path):
+    cases = segthor_cases(_segthor(tmp_path / "a"))
+    assert [case["name"] for case in cases] == ["Patient_01", "Patient_02"]
+    assert cases[0]["image"].endswith("Patient_01/Patient_01.nii.gz")
+    assert cases[0]["label"].endswith("Patient_01/GT.nii.gz")
+    _segthor(tmp_path / "b" / "train")
+    (tmp_path / "b" / "train" / "Patient_02" / "GT.nii.gz").unlink()  # as in the test set
+    assert [case["name"] for case in segthor_cases(tmp_path / "b")] == ["Patient_01"]
+    assert segthor_cases(tmp_path / "a", names=["Patient_02"])[0]["name"] == "Patient_02"
+
+
+def test_segthor_mistakes_are_told(tmp_path):
+    with pytest.raises(InputError, match="no such folder"):
+        segthor_cases(tmp_path / "no")
+    with pytest.raises(InputError, match="no Patient_NN"):
+        segthor_cases(tmp_path)
+    with pytest.raises(InputError, match="'Patient_09'"):
+        segthor_cases(_segthor(tmp_path), names=["Patient_09"])

@@ -101,7 +101,7 @@ def test_spacing_and_meta_of_the_batch_are_passed_on():
     seen = []
 
     class Spy(SparseRefine):
-        def refine(self, mask, image=None):
+        def refine(self, mask, image=None, probability=None):
             seen.append((mask.affine.diagonal()[:3].tolist(), tuple(image.shape)))
             return super().refine(mask, image)
 

@@ -44,3 +44,15 @@ def test_a_single_voxel_at_the_bottom_trains(holed, shell):
 def test_wrong_options_are_named():
     with pytest.raises(ValueError, match="deepest_kernel"):
         DenseTwin(deepest_kernel=3)
+
+
+def test_a_residual_channel_is_added_as_in_the_sparse_network(holed):
+    prior = torch.where(holed > 0, 0.9, 0.2)
+    x = torch.cat([holed, prior], dim=1)
+    plain = DenseTwin(in_channels=2, channels=(4, 6, 8)).eval()
+    residual = DenseTwin(in_channels=2, channels=(4, 6, 8), residual_channel=1).eval()
+    residual.load_state_dict(plain.state_dict())
+    torch.testing.assert_close(residual(x) - plain(x), torch.logit(prior), atol=1e-4, rtol=0)
+    assert residual(x, target=holed).levels[-1].logits.numel() >= holed.numel()
+    with pytest.raises(ValueError, match="residual_channel"):
+        DenseTwin(residual_channel=1)

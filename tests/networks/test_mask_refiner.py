@@ -105,3 +105,44 @@ def test_fractions_are_features_and_soft_targets(engine_name, shell, holed):
 def test_a_threshold_that_is_none_is_told():
     with pytest.raises(ValueError, match="active_threshold"):
         MaskRefiner(channels=SMALL, active_threshold=1.0, engine="native")
+
+
+def test_a_residual_channel_is_where_the_network_starts(holed):
+    prior = torch.where(holed > 0, 0.9, 0.2)
+    x = torch.cat([holed, prior], dim=1)
+    plain = MaskRefiner(in_channels=2, channels=SMALL, head_bias=2.0, engine="native").eval()
+    residual = MaskRefiner(
+        in_channels=2, channels=SMALL, head_bias=2.0, residual_channel=1, engine="native"
+    ).eval()
+    assert float(residual.network.heads[-1].bias) == 0
+    residual.load_state_dict(plain.state_dict())
+    before, after = plain(x), residual(x)
+    reached = before != BACKGROUND_LOGIT
+    assert torch.equal(reached, after != BACKGROUND_LOGIT)
+    torch.testing.assert_close((after - before)[reached], torch.logit(prior)[reached], atol=1e-4, rtol=0)
+    certain = residual(torch.cat([holed, holed], dim=1)) - plain(torch.cat([holed, holed], dim=1))
+    assert certain.abs().max() < 3.01  # so that it can be overruled
+    levels = residual(x, target=holed).levels
+    assert levels[-1].known is not None and levels[-1].target is not None
+
+
+def test_a_core_is_taken_as_it_is_and_costs_nothing(holed):
+    core = torch.zeros_like(holed)
+    core[:, :, 2:5, 2:5, 2:5] = 0.5
+    network = MaskRefiner(in_channels=2, channels=SMALL, core_channel=1, engine="native")
+    x = torch.cat([holed * (core == 0), core], dim=1)
+    target = torch.maximum(holed, core * 2)
+    logits = network.eval()(x)
+    assert bool((logits[core > 0] == 20).all()) and bool((logits[core == 0] < 20).all())
+    levels = network.train()(x, target=target).levels
+    outside = (target > 0) & (core == 0)
+    assert int(levels[-1].target.sum()) == int(outside.sum())
+    only = network.eval()(torch.cat([torch.zeros_like(holed), core], dim=1))
+    assert torch.equal(only > 0, core > 0)
+
+
+def test_a_residual_channel_that_is_not_there_is_named():
+    with pytest.raises(ValueError, match="residual_channel"):
+        MaskRefiner(in_channels=2, channels=SMALL, residual_channel=2, engine="native")
+    with pytest.raises(ValueError, match="core_channel"):
+        MaskRefiner(channels=SMALL, core_channel=1, engine="native")

@@ -100,7 +100,7 @@ def test_empty_masks_mirror_to_empty_and_wrong_shapes_are_named():
 
 
 def test_fractions_are_mirrored_as_fractions():
-    head = torch.from_numpy(_head(4.0))[None].float()
+    head = torch.from_numpy(_head(4.0))[None].to(torch.uint8)
     mask = MetaTensor(head, affine=torch.diag(torch.tensor([*SPACING, 1.0])))
     binary, soft = (MirrorImage(threshold=threshold)(mask) for threshold in (0.5, None))
     assert bool(((soft > 0.05) & (soft < 0.95)).any())

@@ -517,3 +517,66 @@ def test_bundles_that_cannot_be_used(bundle, tmp_path, monkeypatch):
     recipe.write_text("{")
     with pytest.raises(InputError, match="its configuration cannot be used"):
         load_recipe(bundle)
+
+
+class Told(nn.Module):
+    """Logits as the recipe's preprocessing has made them."""
+
+    def forward(self, x):
+        return x[:, :1]
+
+
+def test_a_recipe_gets_intensity_and_probability_where_there_are_some():
+    seen = []
+
+    def told(data):
+        seen.append({key: tuple(value.shape) for key, value in data.items() if key != "label"})
+        soft = data.get("probability", data["image"])
+        seen[-1]["affine"] = None if soft is data["image"] else soft.affine[0, 3].item()
+        return {**data, "image": torch.logit(soft.float(), eps=1e-3)}
+
+    recipe = RefineRecipe(Told(), preprocessing=[told], margin=1)
+    refine = SparseRefine(network=recipe, labels={"heart": [3, 7]}, gate=None, spacing=(2.0, 1, 1))
+    source = label_map()
+    soft = np.zeros((10, *SHAPE), np.float32)
+    soft[3, 4:6], soft[7, 5:7] = 0.4, 0.4  # neither is enough alone
+    out = refine(source, np.zeros((1, *SHAPE)), soft)
+    assert (out[0, 5][np.isin(source[0, 5], (0, 3, 7))] > 0).sum() > (source[0, 5] > 0).sum()
+    box = seen[0]["image"]
+    assert seen[0]["intensity"] == seen[0]["probability"] == box and seen[0]["affine"] == 2.0 * 1
+    refine(source)
+    assert "probability" not in seen[1] and "intensity" not in seen[1]
+    single = refine(source, probability=soft[3:4])
+    assert single.shape == source.shape
+
+
+def test_probabilities_on_another_grid_or_without_the_label_are_refused():
+    refine = SparseRefine(network=Grow(), labels=3)
+    with pytest.raises(InputError, match="probability has shape"):
+        refine(label_map(), probability=np.zeros((4, 3, 3, 3)))
+    with pytest.raises(InputError, match="3 channels"):
+        refine(label_map(), probability=np.zeros((3, *SHAPE)))
+
+
+def test_a_recipe_cleans_what_it_refined():
+    def largest(mask):
+        kept = torch.zeros_like(mask)
+        kept[0][torch.from_numpy(ball((4, 4, 4), 2.5))] = 1
+        return kept
+
+    source = label_map()
+    source[0, 12, 10, 8] = 3  # a speck far away
+    out = SparseRefine(network=RefineRecipe(Grow(), clean=largest, margin=None), labels=3, gate=None)(source)
+    np.testing.assert_array_equal(out[0] == 3, ball((4, 4, 4), 2.5))
+
+
+def test_dictionary_version_takes_probabilities(tmp_path):
+    recipe = RefineRecipe(Told(), preprocessing=[lambda d: {**d, "image": d["probability"] * 20 - 10}])
+    soft = np.stack([np.zeros(SHAPE)] * 4).astype(np.float32)
+    soft[3][ball((5, 5, 5), 3)] = 1
+    data = {"pred": label_map(), "soft": soft}
+    out = SparseRefined("pred", network=recipe, labels=3, probability_key="soft", gate=None, spacing=1.0)(
+        data
+    )["pred"]
+    free = ~np.isin(label_map()[0], (7, 9))
+    np.testing.assert_array_equal(out[0] == 3, ball((5, 5, 5), 3) & free)

@@ -76,3 +76,9 @@ def test_resample_to_shape_averages_and_interpolates():
 def test_spacing_must_be_positive():
     with pytest.raises(ValueError, match="positive"):
         ResampleToSpacing(0.0)
+
+
+def test_fractions_are_floats_on_the_native_grid_too():
+    mask = torch.ones(1, 4, 4, 4, dtype=torch.uint8)
+    assert ResampleToSpacing(None, threshold=None)(mask).dtype == torch.float32
+    assert ResampleToSpacing(None)(mask).dtype == torch.uint8

@@ -141,3 +141,12 @@ def test_label_maps_keep_their_ids(tmp_path):
     for bad in (0.5, -1, 70000):
         with pytest.raises(InputError, match="no ids from 0 to 65535"):
             save_mask(MASK.astype(float) * bad, tmp_path / "c.nii", affine=np.eye(4), labels=True)
+
+
+def test_dictionary_version_saves_label_maps_where_asked(tmp_path):
+    labels = MetaTensor(torch.tensor([[[[0, 1], [2, 300]]]]), affine=torch.eye(4))
+    SaveMaskd("m", tmp_path, labels=True)({"m": labels})
+    saved = np.asarray(nib.load(tmp_path / "mask_m.nii.gz").dataobj)
+    np.testing.assert_array_equal(saved, labels[0].numpy())
+    with pytest.raises(InputError, match="0 and 1"):
+        SaveMaskd("m", tmp_path)({"m": labels})

@@ -1,0 +1,179 @@
+"""What a refiner of several organs gets for each voxel in and around a mask: mask, prior, intensity, which organ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, Transform
+from monai.utils import TransformBackends
+from scipy import ndimage
+from torch import Tensor
+
+from monai_sparse_refine.errors import InputError
+from monai_sparse_refine.volume import spacing_of
+
+__all__ = ["OrganFeatures", "OrganFeaturesD", "OrganFeaturesDict", "OrganFeaturesd"]
+
+ORGANS = ("esophagus", "heart", "trachea", "aorta")
+
+
+class OrganFeatures(Transform):
+    """Make the input of a :class:`monai_sparse_refine.networks.MaskRefiner` that serves several organs.
+
+    Channels, 0 outside the band but for what is said:
+
+    0. band: 1 up to ``band_mm`` from the mask's surface to either side (along each axis); the network's active voxels;
+    1. the mask; 0.5 in its core, deeper inside than the band, which the network takes as it is (``core_channel``);
+    2. prior: the dense network's probability, or without one the mask blurred by ``blur_mm``;
+    3. and 4. intensity, from -1 to 1 over either window, 0 where there are no intensities;
+    5. and 6. 1 where intensities, and where a probability, were given;
+    7. and on: 1 in the channel of the organ.
+
+    Args:
+        organs: names of the organs, in the order of their channels.
+        band_mm: width of the band to either side of the surface, mm.
+        blur_mm: standard deviation of the Gaussian that blurs the mask, mm.
+        windows: (low, high) in HU of the two intensity channels.
+    """
+
+    backend = [TransformBackends.TORCH]
+
+    def __init__(
+        self,
+        *,
+        organs: Sequence[str] = ORGANS,
+        band_mm: float = 5.0,
+        blur_mm: float = 2.0,
+        windows: Sequence[Sequence[float]] = ((-200.0, 400.0), (-1000.0, 200.0)),
+    ) -> None:
+        if not organs:
+            raise InputError("organs is empty; name at least one")
+        if not (band_mm >= 0 and blur_mm > 0):
+            raise InputError(
+                f"band_mm is {band_mm} and blur_mm {blur_mm}; expected 0 or more, and more than 0"
+            )
+        if len(windows) != 2 or not all(low < high for low, high in windows):
+            raise InputError(f"windows is {windows}; expected two pairs of HU, low < high")
+        self.organs = tuple(organs)
+        self.band_mm = band_mm
+        self.blur_mm = blur_mm
+        self.windows = tuple((float(low), float(high)) for low, high in windows)
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return 7 + len(self.organs)
+
+    def __call__(  # type: ignore[override]
+        self, mask: Tensor, organ: str, intensity: Tensor | None = None, probability: Tensor | None = None
+    ) -> MetaTensor:
+        """Make the features.
+
+        Args:
+            mask: binary [1, X, Y, Z] MetaTensor; its affine gives the spacing.
+            organ: one of ``organs``.
+            intensity: HU [1, X, Y, Z] on the same grid.
+            probability: of this organ, [1, X, Y, Z]: 0 to 1, or 0 to 255 in uint8.
+
+        Returns:
+            float32 MetaTensor [channels, X, Y, Z].
+
+        Raises:
+            InputError: another organ, or another grid.
+        """
+        if organ not in self.organs:
+            raise InputError(
+                f"label {organ!r} is none of the organs {', '.join(self.organs)}: choose a label_preset, or name it, "
+                f"as labels={{{self.organs[0]!r}: ID}}"
+            )
+        source = mask if isinstance(mask, MetaTensor) else MetaTensor(torch.as_tensor(mask))
+        plain = (_plain(source)[0] > 0.5).numpy()  # (X, Y, Z)
+        for name, volume in (("intensity", intensity), ("probability", probability)):
+            if volume is not None and tuple(volume.shape) != tuple(source.shape):
+                raise InputError(f"{name} has shape {tuple(volume.shape)}, the mask {tuple(source.shape)}")
+        mm = spacing_of(source)
+        reach = [int(self.band_mm / step) for step in mm]
+        core = _filtered(plain, reach, ndimage.minimum_filter1d)
+        # A scan that ends within an organ has no surface there.
+        band = torch.from_numpy(_filtered(plain, reach, ndimage.maximum_filter1d) & (1 - core)).float()
+        out = torch.zeros((self.channels, *plain.shape))
+        out[0] = band
+        torch.sub(torch.from_numpy(plain.astype(np.float32)), torch.from_numpy(core), alpha=0.5, out=out[1])
+        if probability is None:
+            sigma = [self.blur_mm / step for step in mm]
+            blurred = ndimage.gaussian_filter(plain.astype(np.float32), sigma, mode="nearest", truncate=2.5)
+            torch.mul(torch.from_numpy(blurred), band, out=out[2])
+        else:
+            given = _plain(probability)
+            torch.mul(given[0].float(), band / 255 if given.dtype == torch.uint8 else band, out=out[2])
+            out[6] = band
+        if intensity is not None:
+            hu = _plain(intensity)[0].float()
+            for channel, (low, high) in enumerate(self.windows, start=3):
+                scaled = ((hu - low) * (2 / (high - low)) - 1).clamp_(-1, 1)
+                torch.mul(scaled, band, out=out[channel])
+            out[5] = band
+        out[7 + self.organs.index(organ)] = band
+        return MetaTensor(out, meta=dict(source.meta), applied_operations=list(source.applied_operations))
+
+
+class OrganFeaturesd(MapTransform):
+    """Dictionary version of :class:`OrganFeatures`, as a recipe's preprocessing uses it.
+
+    Args:
+        keys: keys of the masks; each is replaced by its features.
+        organ_key: key of the organ's name.
+        intensity_key, probability_key: keys of what there may be besides; a missing one is left out.
+        organs, band_mm, blur_mm, windows: see :class:`OrganFeatures`.
+        allow_missing_keys: do not raise where a key is missing.
+    """
+
+    backend = OrganFeatures.backend
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        *,
+        organ_key: Hashable = "label",
+        intensity_key: Hashable = "intensity",
+        probability_key: Hashable = "probability",
+        organs: Sequence[str] = ORGANS,
+        band_mm: float = 5.0,
+        blur_mm: float = 2.0,
+        windows: Sequence[Sequence[float]] = ((-200.0, 400.0), (-1000.0, 200.0)),
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.organ_key = organ_key
+        self.intensity_key = intensity_key
+        self.probability_key = probability_key
+        self.features = OrganFeatures(organs=organs, band_mm=band_mm, blur_mm=blur_mm, windows=windows)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Replace the [1, X, Y, Z] masks of a dictionary by their features."""
+        d = dict(data)
+        for key in self.key_iterator(d):
+            d[key] = self.features(
+                d[key], d[self.organ_key], d.get(self.intensity_key), d.get(self.probability_key)
+            )
+        return d
+
+
+def _plain(x: Any) -> Tensor:
+    return x.as_tensor() if isinstance(x, MetaTensor) else torch.as_tensor(x)
+
+
+def _filtered(mask: np.ndarray, reach: Sequence[int], extreme: Callable[..., np.ndarray]) -> np.ndarray:
+    """Largest or smallest value within so many voxels to either side, one axis after the other; uint8."""
+    out = mask.astype(np.uint8)
+    for axis, r in enumerate(reach):
+        out = extreme(out, 2 * r + 1, axis=axis, mode="nearest")
+    return out
+
+
+OrganFeaturesD = OrganFeaturesDict = OrganFeaturesd
