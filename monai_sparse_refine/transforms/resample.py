@@ -65,7 +65,10 @@ class ResampleToSpacing(InvertibleTransform, Transform):
         spacing = affine_to_spacing(affine, r=len(shape))
         target = shape if self.spacing is None else working_shape(shape, spacing.tolist(), self.spacing)
         if target == shape:
-            out = source.clone() if self.threshold is not None else source.float().clone()
+            dtype = source.dtype if self.threshold is not None else torch.float32
+            values = source.as_tensor().to(dtype, copy=True)
+            out = MetaTensor(values, meta=dict(source.meta))
+            out.applied_operations = list(source.applied_operations)
         else:
             data = resample_to_shape(source.as_tensor(), target)
             if self.threshold is not None:
