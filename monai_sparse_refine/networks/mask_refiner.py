@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_sparse_refine.engine import get_engine
-from monai_sparse_refine.networks.occupancy import occupied
+from monai_sparse_refine.networks.occupancy import OccupiedCells
 from monai_sparse_refine.networks.sparse_unet import LevelPrediction, SparseGenerativeUNet
 
 # sigmoid(-20) = 2e-9: background for every purpose, yet finite, so that logits can be interpolated and averaged.
@@ -136,7 +136,8 @@ def active_coordinates(x: Tensor) -> Tensor:
 
 def _mark_known(levels: Sequence[LevelPrediction], mask: Tensor) -> list[LevelPrediction]:
     """Mark the cells that hold a voxel of the mask to refine (the first channel)."""
-    return [level._replace(known=occupied(level.coordinates, mask, stride=level.stride)) for level in levels]
+    cells = OccupiedCells(mask)
+    return [level._replace(known=cells.at(level.coordinates, stride=level.stride)) for level in levels]
 
 
 def _plain(x: Tensor) -> Tensor:

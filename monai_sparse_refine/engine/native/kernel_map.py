@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from monai_sparse_refine.engine.native.compiled.interface import (
+from monai_sparse_refine.engine.native.compiled.convolution import (
     Neighbours,
     neighbour_positions,
     neighbour_table,
@@ -66,7 +66,7 @@ class KernelMap:
         Computed at every call: that takes an eighth of a training step, and the tables a third of its memory.
         """
         lookup, keys, steps, outside = self._find()
-        if lookup.index is not None and lookup.rows:
+        if lookup.index is not None:
             part = None if outside is None else outside[start:stop]
             return neighbour_table(
                 Neighbours(self.volume, index=lookup.index, keys=keys[start:stop], steps=steps, outside=part),
@@ -82,7 +82,7 @@ class KernelMap:
         if coarse:
             return Neighbours(self.volume, table=self.coarse_rows(0, self.n_fine))
         lookup, keys, steps, outside = self._find()
-        if lookup.index is not None and lookup.rows:
+        if lookup.index is not None:
             return Neighbours(self.volume, index=lookup.index, keys=keys, steps=steps, outside=outside)
         return Neighbours(self.volume, table=self.fine_rows(0, self.n_coarse))
 

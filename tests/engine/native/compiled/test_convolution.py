@@ -13,7 +13,8 @@ from torch import Tensor
 
 import monai_sparse_refine.engine.native as native
 from monai_sparse_refine.engine.native.compiled import build
-from monai_sparse_refine.engine.native.compiled.interface import build_index, runs
+from monai_sparse_refine.engine.native.compiled.convolution import runs
+from monai_sparse_refine.engine.native.compiled.index import build_index
 
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
 
