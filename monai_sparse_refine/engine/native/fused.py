@@ -1,6 +1,6 @@
 """Layers that follow each other, computed as one: an addition to MinkowskiEngine's API.
 
-The results are those of the layers one by one, up to rounding; a features matrix less is written for each layer
+The results are those of the layers one by one, up to rounding; one matrix of features less is written for each layer
 that joins.
 """
 
@@ -32,8 +32,15 @@ def convolve_norm_relu(
     """A convolution of any kind without bias, then batch norm, then ReLU.
 
     At inference the normalisation goes into the kernel, so that only the result is written.
+
+    Raises:
+        ValueError: the norm is for another number of channels than the convolution gives.
     """
     bn = norm.bn
+    if bn.num_features != convolution.out_channels:
+        raise ValueError(
+            f"norm was made for {bn.num_features} channels, but the convolution gives {convolution.out_channels}."
+        )
     at_inference = not torch.is_grad_enabled() and not bn.training and bn.running_mean is not None
     if at_inference and convolution.bias is None and convolution.kernel.dtype.itemsize >= 4:
         scale, shift = folded(bn)

@@ -20,6 +20,7 @@ from monai_sparse_refine.engine.native.compiled.convolution import (
     neighbour_table,
 )
 from monai_sparse_refine.engine.native.coordinate_map import CoordinateMap
+from monai_sparse_refine.engine.native.coordinates import INT32_LIMIT
 from monai_sparse_refine.engine.native.lookup import CoordinateLookup
 
 
@@ -96,7 +97,16 @@ class KernelMap:
         return self._inverse[1 + start : 1 + stop]
 
     def positions(self) -> Tensor:
-        """(m,) int32 for a regular map: ``coarse row * K + k + 1`` of every fine row, 0 where it has none."""
+        """(m,) int32 for a regular map: ``coarse row * K + k + 1`` of every fine row, 0 where it has none.
+
+        Raises:
+            ValueError: these numbers do not fit 32 bits.
+        """
+        if self.n_coarse * self.volume > INT32_LIMIT:
+            raise ValueError(
+                f"a kernel of {self.volume} cells on {self.n_coarse} rows makes more than {INT32_LIMIT} pairs, the "
+                "limit of the native engine's 32-bit tables. Use a smaller kernel and stride, or fewer rows."
+            )
         if self._position is None and self._find()[0].index is not None:
             self._position = torch.zeros(1 + self.n_fine, dtype=torch.int32)
             if self.n_fine:
