@@ -21,7 +21,7 @@ help:
 	@echo "make demo    $(DEMO_VENV): the package alone; completes a skull and leaves the implant in $(DEMO_OUTPUT)"
 	@echo "make test    the tests, in $(VENV); PYTEST_ARGS='-k union' for some of them"
 	@echo "make check   style and types, in $(VENV)"
-	@echo "make bench   speed of the engines, in $(VENV)"
+	@echo "make bench   speed and memory of the engines, in $(VENV); BENCH_ARGS='--volumes 128,128,128 mask.nii.gz'"
 	@echo "make bench-skulls  accuracy on phantoms and, with PATIENTS=folder and SCANS=folder, on real skulls"
 	@echo "make bench-paper   memory and time of sparse networks against dense ones: skulls of 64 to 512 in-plane, 2D outlines"
 	@echo "make bench-paper-accuracy  trains the paper's networks shortly and scores them at every resolution,"
@@ -69,7 +69,7 @@ check: $(VENV)/.installed
 	$(VENV)/bin/mypy
 
 bench: $(VENV)/.minkowski
-	$(VENV)/bin/python -m benchmarks.engine_speed
+	$(VENV)/bin/python -m benchmarks.engine_speed $(BENCH_ARGS)
 
 bench-skulls: $(VENV)/.installed
 	$(VENV)/bin/python -W ignore -m benchmarks.skull_accuracy --phantoms 8 \

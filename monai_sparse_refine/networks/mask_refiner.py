@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_sparse_refine.engine import get_engine
-from monai_sparse_refine.networks.occupancy import occupied
+from monai_sparse_refine.networks.occupancy import OccupiedCells
 from monai_sparse_refine.networks.sparse_unet import LevelPrediction, SparseGenerativeUNet
 
 # sigmoid(-20) = 2e-9: background for every purpose, yet finite, so that logits can be interpolated and averaged.
@@ -180,10 +180,8 @@ class MaskRefiner(nn.Module):
         A cell of a coarse level is known where it holds a voxel of the mask; a voxel of the last level where the
         mask is active and is what the target is (fractions to within ``SAME_FRACTION``).
         """
-        mask = active_coordinates(x[:, :1], self.active_threshold)
-        marked = [
-            level._replace(known=occupied(level.coordinates, mask, stride=level.stride)) for level in levels
-        ]
+        cells = OccupiedCells(active_coordinates(x[:, :1], self.active_threshold))
+        marked = [level._replace(known=cells.at(level.coordinates, stride=level.stride)) for level in levels]
         fine = marked[-1]
         rows = fine.coordinates.long()
         index = (rows[:, 0], torch.zeros_like(rows[:, 0]), *rows[:, 1:].unbind(1))

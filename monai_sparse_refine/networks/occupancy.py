@@ -1,4 +1,4 @@
-"""Membership of sparse coordinates in an occupied set, through a boolean grid over its box."""
+"""Membership of sparse coordinates in an occupied set, level by level."""
 
 from __future__ import annotations
 
@@ -7,29 +7,52 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from monai_sparse_refine.engine.native.coordinate_map import CoordinateMap, strided_coordinates
+from monai_sparse_refine.engine.native.coordinates import bounding_box, check_coordinates
 
-def occupied(coordinates: Tensor, members: Tensor, *, stride: int = 1) -> Tensor:
-    """Tell which coordinates of a strided level hold at least one member voxel.
+
+class OccupiedCells:
+    """Which cells of the levels of a network hold a voxel of a mask, whichever engine computes the network.
 
     Args:
-        coordinates: (N, 1 + D) integer rows [batch, x, y, ...], spatial part in multiples of ``stride``.
-        members: (M, 1 + D) integer rows at stride 1.
-        stride: tensor stride of ``coordinates``, in voxels.
-
-    Returns:
-        (N,) bool: True where the cell [c, c + stride) of the row contains a row of ``members``.
+        members: (M, 1 + D) integer rows [batch, x, y, ...] at stride 1.
     """
-    if len(coordinates) == 0 or len(members) == 0:
-        return torch.zeros(len(coordinates), dtype=torch.bool, device=coordinates.device)
-    cells = _cells(members, stride)
-    queries = _cells(coordinates, stride)
-    low, high = cells.amin(0), cells.amax(0)
-    grid = torch.zeros((high - low + 1).tolist(), dtype=torch.bool, device=coordinates.device)
-    grid[tuple((cells - low).unbind(1))] = True
-    inside = ((queries >= low) & (queries <= high)).all(1)
-    # Rows outside the box are clamped to a valid cell only so that one gather serves all rows.
-    found = grid[tuple((queries.clamp(low, high) - low).unbind(1))]
-    return found & inside
+
+    def __init__(self, members: Tensor) -> None:
+        rows = check_coordinates(members, "members")
+        self._dimension = rows.shape[1] - 1
+        self._levels = {1: CoordinateMap(rows, (1,) * self._dimension)}
+
+    def at(self, coordinates: Tensor, *, stride: int = 1) -> Tensor:
+        """Tell which coordinates of a strided level hold at least one member voxel.
+
+        Args:
+            coordinates: (N, 1 + D) integer rows, spatial part in multiples of ``stride``.
+            stride: tensor stride of ``coordinates``, in voxels.
+
+        Returns:
+            (N,) bool: True where the cell [c, c + stride) of the row contains a member.
+        """
+        rows = check_coordinates(coordinates)
+        level = self._level(stride)
+        if len(rows) == 0 or len(level) == 0:
+            return torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
+        found = level.lookup().find(rows)
+        level.drop_lookup()
+        return found > 0
+
+    def _level(self, stride: int) -> CoordinateMap:
+        if stride not in self._levels:
+            # From half the stride: a level has about a quarter of the cells of the one before.
+            source = self._level(stride // 2 if stride % 2 == 0 else 1)
+            steps = (stride,) * self._dimension
+            self._levels[stride] = CoordinateMap(strided_coordinates(source, steps), steps)
+        return self._levels[stride]
+
+
+def occupied(coordinates: Tensor, members: Tensor, *, stride: int = 1) -> Tensor:
+    """Tell which coordinates of a strided level hold at least one member voxel; see :class:`OccupiedCells`."""
+    return OccupiedCells(members).at(coordinates, stride=stride)
 
 
 def within_bounds(coordinates: Tensor, bounds: Sequence[int]) -> Tensor:
@@ -39,8 +62,10 @@ def within_bounds(coordinates: Tensor, bounds: Sequence[int]) -> Tensor:
     return ((spatial >= 0) & (spatial < high)).all(1)
 
 
-def _cells(coordinates: Tensor, stride: int) -> Tensor:
-    cells = coordinates.long()
-    if stride > 1:
-        cells = torch.cat([cells[:, :1], cells[:, 1:].div(stride, rounding_mode="floor")], dim=1)
-    return cells
+def all_within_bounds(coordinates: Tensor, bounds: Sequence[int]) -> bool:
+    """Tell whether all of (N, 1 + D) coordinates lie in the volume [0, bounds)."""
+    box = bounding_box(coordinates)
+    return all(
+        low >= 0 and high < length
+        for low, high, length in zip(box.low[1:], box.high[1:], bounds, strict=True)
+    )

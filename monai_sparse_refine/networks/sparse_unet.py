@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from monai_sparse_refine.engine import get_engine
-from monai_sparse_refine.networks.occupancy import occupied, within_bounds
+from monai_sparse_refine.engine.native import fused
+from monai_sparse_refine.networks.occupancy import OccupiedCells, all_within_bounds, within_bounds
 
 CHANNEL_PRESETS: dict[str, tuple[int, ...]] = {
     "ch1": (8, 8, 16, 16, 32, 32, 64),  # 434,686 parameters
@@ -130,22 +131,23 @@ class SparseGenerativeUNet(nn.Module):
         for stage in self.encoder:
             skips.append(stage(skips[-1]))
         x = skips.pop()
+        members = None if target is None else OccupiedCells(target)
+
+        def clip(grown: Any) -> Any:
+            if bounds is None or all_within_bounds(grown.C, bounds):
+                return grown
+            return prune(grown, within_bounds(grown.C, bounds))
 
         predictions: list[LevelPrediction] = []
         stages: Any = zip(self.decoder, self.heads, reversed(range(self.levels)), strict=True)
         for stage, head, level in stages:
             stride = 2**level
-            x = stage.grow(x)
-            if bounds is not None:
-                inside = within_bounds(x.C, bounds)
-                if not bool(inside.all()):
-                    x = prune(x, inside)
-            x = union(stage.refine(stage.grow_norm(x)), skips.pop())
+            x = union(stage(x, clip), skips.pop())
             if stage.fuse is not None:
                 x = x + stage.fuse(x)
             logits = head(x).F.squeeze(1)  # (N,)
             coordinates = x.C
-            truth = None if target is None else occupied(coordinates, target, stride=stride)
+            truth = None if members is None else members.at(coordinates, stride=stride)
             predictions.append(LevelPrediction(stride, coordinates, logits, truth))
             if level == 0:
                 break
@@ -190,40 +192,67 @@ def resolve_channels(channels: str | Sequence[int]) -> tuple[int, ...]:
     return widths
 
 
-class _Growth(nn.Module):
-    """Layers of one decoder level; clipping and union come between them, so the network calls them one by one."""
+class _Block(nn.Sequential):
+    """A convolution if there is one, batch norm and ReLU; it also trains on a single voxel, as at the bottom of a small
+    volume.
 
-    def __init__(
-        self, grow: nn.Module, grow_norm: nn.Module, refine: nn.Module, fuse: nn.Module | None
-    ) -> None:
+    One voxel has no variance: its level is then normalised with the running statistics, as at inference.
+
+    Args:
+        layers: the layers in their order.
+        native: the layers are the native engine's, which computes several as one.
+    """
+
+    def __init__(self, *layers: nn.Module, native: bool) -> None:
+        super().__init__(*layers)
+        self.native = native
+
+    def forward(self, x: Any) -> Any:
+        layers: list[Any] = list(self)
+        *convolution, norm, relu = layers
+        if convolution and self.native and not self.training:
+            return fused.convolve_norm_relu(convolution[0], norm, x)
+        x = convolution[0](x) if convolution else x
+        alone = norm.training and len(x.F) < 2
+        if alone:
+            norm.train(False)
+        x = fused.norm_relu(norm, x) if self.native else relu(norm(x))
+        if alone:
+            norm.train(True)
+        return x
+
+
+class _Growth(nn.Module):
+    """One level up: grow voxels, remove those that ``clip`` (a function of the tensor) does not let pass, refine.
+
+    ``fuse`` is for the network, after the union with the encoder's features.
+    """
+
+    def __init__(self, grow: nn.Module, grow_norm: _Block, refine: _Block, fuse: _Block | None) -> None:
         super().__init__()
         self.grow = grow
         self.grow_norm = grow_norm
         self.refine = refine
         self.fuse = fuse
 
-
-class _Block(nn.Sequential):
-    """A chain of layers whose batch norm also trains on a single voxel (a small volume has one at the bottom).
-
-    One voxel has no variance: its level is then normalised with the running statistics, as at inference.
-    """
-
-    def forward(self, x: Any) -> Any:
-        for layer in self:
-            alone = layer.training and len(x.F) < 2 and hasattr(layer, "bn")
-            x = layer.train(False)(x) if alone else layer(x)
-            if alone:
-                layer.train(True)
-        return x
+    def forward(self, x: Any, clip: Callable[[Any], Any]) -> Any:
+        if self.grow_norm.native and not self.training:
+            grow: Any = self.grow
+            norm: Any = self.grow_norm[0]
+            x = clip(fused.convolve_norm_relu(grow, norm, x))
+        else:  # statistics are those of the voxels inside
+            x = self.grow_norm(clip(self.grow(x)))
+        return self.refine(x)
 
 
 def _norm(me: Any, channels: int) -> _Block:
-    return _Block(me.MinkowskiBatchNorm(channels), me.MinkowskiReLU(inplace=True))
+    native = me.__name__ == fused.__package__
+    return _Block(me.MinkowskiBatchNorm(channels), me.MinkowskiReLU(inplace=True), native=native)
 
 
 def _block(me: Any, convolution: Any) -> _Block:
-    return _Block(convolution, *_norm(me, convolution.out_channels))
+    norm = _norm(me, convolution.out_channels)
+    return _Block(convolution, *norm, native=norm.native)
 
 
 def _residual(me: Any, channels: int, options: dict[str, Any]) -> _Block:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from monai_sparse_refine.engine.native.compiled.interface import (
+from monai_sparse_refine.engine.native.compiled.convolution import (
     Neighbours,
     convolve,
     convolve_single,
@@ -13,12 +13,25 @@ from monai_sparse_refine.engine.native.compiled.interface import (
 from monai_sparse_refine.engine.native.kernel_map import KernelMap
 
 
-def forward(features: Tensor, kernel: Tensor, table: KernelMap, transposed: bool) -> Tensor:
-    """Convolve rows; see ``gather_gemm.sparse_convolution`` for the arguments."""
+def forward(
+    features: Tensor,
+    kernel: Tensor,
+    table: KernelMap,
+    transposed: bool,
+    *,
+    bias: Tensor | None = None,
+    rectified: bool = False,
+) -> Tensor:
+    """Convolve rows; see ``gather_gemm.sparse_convolution`` for the arguments.
+
+    Where every fine row has at most one source, there is neither bias nor ReLU.
+    """
     if transposed and table.regular:
         return convolve_single(features, kernel, table.positions())
     neighbours, mirrored = _reading(table, transposed)
-    return convolve(features, kernel, neighbours, _rows(table, not transposed), mirrored=mirrored)
+    bias = None if bias is None else bias.reshape(-1).to(features.dtype)
+    rows = _rows(table, not transposed)
+    return convolve(features, kernel, neighbours, rows, mirrored=mirrored, bias=bias, rectified=rectified)
 
 
 def backward(

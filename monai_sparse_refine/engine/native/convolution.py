@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from monai_sparse_refine.engine.native.coordinate_map import CoordinateMapKey
 from monai_sparse_refine.engine.native.coordinates import Stride
 from monai_sparse_refine.engine.native.enums import ConvolutionMode
-from monai_sparse_refine.engine.native.fixed_order import add_bias
-from monai_sparse_refine.engine.native.gather_gemm import autocast, children, pointwise, sparse_convolution
+from monai_sparse_refine.engine.native.gather_gemm import children, pointwise, sparse_convolution
 from monai_sparse_refine.engine.native.kernel_region import KernelGenerator
 from monai_sparse_refine.engine.native.manager import CoordinateManager
 from monai_sparse_refine.engine.native.modules_base import (
@@ -81,13 +80,21 @@ class MinkowskiConvolutionBase(MinkowskiModuleBase):
             if self.bias is not None:
                 self.bias.uniform_(-bound, bound)
 
-    def _finish(self, rows: Tensor, key: CoordinateMapKey, like: SparseTensor) -> SparseTensor:
-        if self.bias is not None:
-            rows = add_bias(rows, self.bias.to(rows.dtype))
-        return result_on(rows, key, like)
+    def forward(self, input: SparseTensor, coordinates: Any = None) -> SparseTensor:
+        """Convolve; ``coordinates`` (integer rows, a key or a SparseTensor) chooses the output's."""
+        return self.convolve(input, self.kernel, bias=self.bias, coordinates=coordinates)
 
-    def _kernel3(self) -> Tensor:
-        return self.kernel if self.kernel.ndim == 3 else self.kernel[None]
+    def convolve(
+        self,
+        input: SparseTensor,
+        kernel: Tensor,
+        *,
+        bias: Tensor | None = None,
+        rectified: bool = False,
+        coordinates: Any = None,
+    ) -> SparseTensor:
+        """As :meth:`forward`, with a kernel and a bias like the layer's own, and then ReLU if ``rectified``."""
+        raise NotImplementedError
 
     def extra_repr(self) -> str:
         """Sizes, as PyTorch prints them."""
@@ -104,12 +111,20 @@ class MinkowskiConvolution(MinkowskiConvolutionBase):
     Without given coordinates the output's are the input's, floored to the output stride.
     """
 
-    def forward(self, input: SparseTensor, coordinates: Any = None) -> SparseTensor:
-        """Convolve; ``coordinates`` (integer rows, a key or a SparseTensor) chooses the output's."""
+    def convolve(
+        self,
+        input: SparseTensor,
+        kernel: Tensor,
+        *,
+        bias: Tensor | None = None,
+        rectified: bool = False,
+        coordinates: Any = None,
+    ) -> SparseTensor:
+        """See the base class."""
         x = check_input(input, self, self.in_channels)
-        if self.use_mm and coordinates is None:
-            return self._finish(pointwise(x.F, self.kernel), x.coordinate_map_key, x)
         generator, manager, key = self.kernel_generator, x.coordinate_manager, x.coordinate_map_key
+        if self.use_mm and coordinates is None:
+            return result_on(pointwise(x.F, kernel, bias=bias, rectified=rectified), key, x)
         if coordinates is not None:
             out = given_key(coordinates, manager, strided(x, generator.kernel_stride))
         else:
@@ -120,7 +135,8 @@ class MinkowskiConvolution(MinkowskiConvolutionBase):
                 else manager.stride(key, generator.kernel_stride)
             )
         table = manager.kernel_table(out, key, generator)
-        return self._finish(sparse_convolution(x.F, self._kernel3(), table), out, x)
+        rows = sparse_convolution(x.F, _kernel3(kernel), table, bias=bias, rectified=rectified)
+        return result_on(rows, out, x)
 
 
 class MinkowskiConvolutionTranspose(MinkowskiConvolutionBase):
@@ -134,23 +150,35 @@ class MinkowskiConvolutionTranspose(MinkowskiConvolutionBase):
     is_transpose = True
     is_generative = False
 
-    def forward(self, input: SparseTensor, coordinates: Any = None) -> SparseTensor:
-        """Convolve; ``coordinates`` (integer rows, a key or a SparseTensor) chooses the output's."""
+    def convolve(
+        self,
+        input: SparseTensor,
+        kernel: Tensor,
+        *,
+        bias: Tensor | None = None,
+        rectified: bool = False,
+        coordinates: Any = None,
+    ) -> SparseTensor:
+        """See the base class."""
         x = check_input(input, self, self.in_channels)
         generator, manager, key = self.kernel_generator, x.coordinate_manager, x.coordinate_map_key
         if self.use_mm and coordinates is None:
-            return self._finish(pointwise(x.F, self.kernel), key, x)
+            return result_on(pointwise(x.F, kernel, bias=bias, rectified=rectified), key, x)
         stride = unstrided(x, generator.kernel_stride)
         if coordinates is not None:
             out = given_key(coordinates, manager, stride)
         else:
             if self.is_generative or generator.expand_coordinates or not manager.exists(stride):
-                return self._generate(x, stride)
+                return self._generate(x, stride, kernel, bias, rectified)
             out = CoordinateMapKey(stride)
         table = manager.kernel_table(key, out, generator)
-        return self._finish(sparse_convolution(x.F, self._kernel3(), table, transposed=True), out, x)
+        kernel = _kernel3(kernel)
+        rows = sparse_convolution(x.F, kernel, table, transposed=True, bias=bias, rectified=rectified)
+        return result_on(rows, out, x)
 
-    def _generate(self, x: SparseTensor, stride: Stride) -> SparseTensor:
+    def _generate(
+        self, x: SparseTensor, stride: Stride, kernel: Tensor, bias: Tensor | None, rectified: bool
+    ) -> SparseTensor:
         generator, manager, key = self.kernel_generator, x.coordinate_manager, x.coordinate_map_key
         steps = torch.tensor(generator.kernel_dilation) * torch.tensor(stride)
         offsets = generator.offsets * steps  # in voxels
@@ -160,11 +188,12 @@ class MinkowskiConvolutionTranspose(MinkowskiConvolutionBase):
         # An ordinary transpose without finer coordinates creates them, to be found by their stride from now
         # on.
         out = manager.expand(key, offsets, stride, distinct=distinct, string_id=None if generate else "")
+        kernel = _kernel3(kernel)
         if distinct:
-            features, kernel = autocast(x.F, self._kernel3())
-            return self._finish(children(features, kernel), out, x)
+            return result_on(children(x.F, kernel, bias=bias, rectified=rectified), out, x)
         table = manager.kernel_table(key, out, generator)
-        return self._finish(sparse_convolution(x.F, self._kernel3(), table, transposed=True), out, x)
+        rows = sparse_convolution(x.F, kernel, table, transposed=True, bias=bias, rectified=rectified)
+        return result_on(rows, out, x)
 
 
 class MinkowskiGenerativeConvolutionTranspose(MinkowskiConvolutionTranspose):
@@ -196,6 +225,10 @@ class MinkowskiGenerativeConvolutionTranspose(MinkowskiConvolutionTranspose):
             convolution_mode=convolution_mode,
             dimension=dimension,
         )
+
+
+def _kernel3(kernel: Tensor) -> Tensor:
+    return kernel if kernel.ndim == 3 else kernel[None]
 
 
 def expanded_key(

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from monai_sparse_refine.engine.native.compiled.calls import usable_coordinates
+from monai_sparse_refine.engine.native.compiled.index import Grid, distinct_cells
 from monai_sparse_refine.engine.native.coordinates import (
     Box,
     Stride,
@@ -141,6 +143,8 @@ def unique_cells(
             "most 2^62. "
             "Bring far-apart coordinates closer, or use separate tensors."
         )
+    if grid_affordable(cells, len(coordinates)) and usable_coordinates(coordinates):
+        return distinct_cells(coordinates, Grid(steps, low, shape))
     dtype = torch.int32 if grid_affordable(cells, len(coordinates)) else torch.int64
     far = max(map(abs, (*low, *high))) > 2**29
     columns = coordinates.long() if far or dtype == torch.int64 else coordinates

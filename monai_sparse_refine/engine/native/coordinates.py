@@ -9,6 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from monai_sparse_refine.engine.native.compiled.calls import usable_coordinates
+from monai_sparse_refine.engine.native.compiled.index import bounds
+
 Stride = tuple[int, ...]
 
 INT32_LIMIT = 2**31 - 1
@@ -81,6 +84,9 @@ def bounding_box(coordinates: Tensor) -> Box:
     width = coordinates.shape[1]
     if len(coordinates) == 0:
         return Box((0,) * width, (-1,) * width)
+    if usable_coordinates(coordinates):
+        least, most = bounds(coordinates)
+        return Box(tuple(least), tuple(most))
     low, high = torch.aminmax(coordinates, dim=0)
     return Box(tuple(low.tolist()), tuple(high.tolist()))
 

@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from monai_sparse_refine.engine.native.compiled import rows as compiled
+from monai_sparse_refine.engine.native.compiled.calls import usable
+
 BLOCK_ROWS = 512
 BLOCKS_VALUES = 1 << 22  # of the products that are held at a time
 CHUNK_ROWS = 1 << 14
@@ -62,6 +65,16 @@ def add_bias(rows: Tensor, bias: Tensor) -> Tensor:
     return _AddBias.apply(rows, bias)
 
 
+def finished(rows: Tensor, bias: Tensor | None, *, rectified: bool = False) -> Tensor:
+    """A layer's fresh (N, C) rows after an optional bias, (1, C) or (C,), and ReLU; in place without a graph."""
+    if torch.is_grad_enabled():
+        rows = rows if bias is None else add_bias(rows, bias.to(rows.dtype))
+        return rows.relu() if rectified else rows
+    if bias is not None:
+        rows += bias.to(rows.dtype)
+    return rows.clamp_(min=0) if rectified else rows
+
+
 class _AddBias(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, bias: Tensor) -> Tensor:
@@ -102,6 +115,8 @@ class _RowsProduct(torch.autograd.Function):
 
 def batch_statistics(rows: Tensor) -> tuple[Tensor, Tensor]:
     """(C,) mean and biased variance of (N, C) rows, in two passes and double precision."""
+    if usable(rows):
+        return compiled.moments(rows)
     total = torch.zeros(rows.shape[1], dtype=torch.float64, device=rows.device)
     for chunk in rows.split(CHUNK_ROWS):
         total += chunk.sum(0)
@@ -113,46 +128,100 @@ def batch_statistics(rows: Tensor) -> tuple[Tensor, Tensor]:
     return mean, total / len(rows) - (mean - centre) ** 2
 
 
+def scale_rows(rows: Tensor, scale: Tensor, shift: Tensor, *, rectified: bool) -> Tensor:
+    """(N, C) rows * scale + shift, with (C,) each, then ReLU if ``rectified``; not differentiable."""
+    scale, shift = scale.to(rows.dtype), shift.to(rows.dtype)
+    if usable(rows):
+        return compiled.scale_rows(rows, scale, shift, rectified=rectified)
+    result = torch.addcmul(shift, rows, scale)
+    return result.clamp_(min=0) if rectified else result
+
+
 def normalize_rows(
-    rows: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float
+    rows: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    eps: float,
+    *,
+    rectified: bool = False,
 ) -> Tensor:
-    """(N, C) batch normalisation with the batch's own statistics, differentiable through them."""
-    return _BatchNorm.apply(rows, weight, bias, mean, variance, eps)
+    """(N, C) batch normalisation with the batch's own statistics, differentiable through them; then ReLU if wanted."""
+    return _BatchNorm.apply(rows, weight, bias, mean, variance, eps, rectified)
 
 
 class _BatchNorm(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float
+        ctx: Any,
+        rows: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        mean: Tensor,
+        variance: Tensor,
+        eps: float,
+        rectified: bool,
     ) -> Tensor:
+        rows = rows.contiguous()
         inverse = (variance + eps).rsqrt()
-        ctx.save_for_backward(rows, weight, mean.to(rows.dtype), inverse.to(rows.dtype))
         scale = weight.double() * inverse
         shift = bias.double() - mean * scale
-        return torch.addcmul(shift.to(rows.dtype), rows, scale.to(rows.dtype))
+        kept = (scale, shift, mean, inverse)
+        ctx.save_for_backward(rows, weight, *(values.to(rows.dtype) for values in kept))
+        ctx.rectified = rectified
+        return scale_rows(rows, scale, shift, rectified=rectified)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        rows, weight, mean, inverse = ctx.saved_tensors
-        sums = torch.zeros(2, rows.shape[1], dtype=torch.float64, device=rows.device)
-        for piece, chunk in zip(gradient.split(CHUNK_ROWS), rows.split(CHUNK_ROWS), strict=True):
-            sums[0] += piece.sum(0)
-            sums[1] += (chunk - mean).mul_(piece).sum(0)
+        rows, weight, scale, shift, mean, inverse = ctx.saved_tensors
+        gradient = gradient.contiguous()
+        if not usable(rows, gradient) and ctx.rectified:
+            gradient = gradient * (torch.addcmul(shift, rows, scale) > 0)
+        sums = _gradient_sums(gradient, rows, scale, shift, mean, ctx.rectified)
         sums[1] *= inverse  # of the gradient times the normalised rows
         grad_rows = None
         if ctx.needs_input_grad[0]:
-            offset, slope = (sums / len(rows)).to(rows.dtype)
-            scale = weight * inverse
             # scale * (gradient - offset - normalised * slope), normalised = (rows - mean) * inverse
-            grad_rows = torch.empty_like(gradient)
+            offset, slope = (sums / len(rows)).to(rows.dtype)
             constant = -scale * (offset - mean * inverse * slope)
             factor = -scale * inverse * slope
-            chunks = zip(
-                gradient.split(CHUNK_ROWS), rows.split(CHUNK_ROWS), grad_rows.split(CHUNK_ROWS), strict=True
-            )
-            for piece, chunk, target in chunks:
-                torch.addcmul(constant, piece, scale, out=target)
-                target.addcmul_(chunk, factor)
+            grad_rows = _row_gradient(gradient, rows, scale, shift, factor, constant, ctx.rectified)
         grad_weight, grad_bias = sums[1].to(weight.dtype), sums[0].to(weight.dtype)
-        return grad_rows, grad_weight, grad_bias, None, None, None
+        return grad_rows, grad_weight, grad_bias, None, None, None, None
+
+
+def _gradient_sums(
+    gradient: Tensor, rows: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, rectified: bool
+) -> Tensor:
+    """(2, C) sums of the gradient, and of the gradient times (rows - mean)."""
+    if usable(rows, gradient):
+        return compiled.normalise_sums(gradient, rows, scale, shift, mean, rectified=rectified)
+    sums = torch.zeros(2, rows.shape[1], dtype=torch.float64, device=rows.device)
+    for piece, chunk in zip(gradient.split(CHUNK_ROWS), rows.split(CHUNK_ROWS), strict=True):
+        sums[0] += piece.sum(0)
+        sums[1] += (chunk - mean).mul_(piece).sum(0)
+    return sums
+
+
+def _row_gradient(
+    gradient: Tensor,
+    rows: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    factor: Tensor,
+    constant: Tensor,
+    rectified: bool,
+) -> Tensor:
+    """(N, C) gradient * scale + rows * factor + constant."""
+    if usable(rows, gradient):
+        return compiled.normalise_backward(
+            gradient, rows, scale, shift, factor, constant, rectified=rectified
+        )
+    result = torch.empty_like(gradient)
+    pieces = zip(gradient.split(CHUNK_ROWS), rows.split(CHUNK_ROWS), result.split(CHUNK_ROWS), strict=True)
+    for piece, chunk, target in pieces:
+        torch.addcmul(constant, piece, scale, out=target)
+        target.addcmul_(chunk, factor)
+    return result

@@ -17,8 +17,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from monai_sparse_refine.engine.native import compiled_convolution as fast
-from monai_sparse_refine.engine.native.compiled.interface import usable
-from monai_sparse_refine.engine.native.fixed_order import accumulator, add_product, rows_product
+from monai_sparse_refine.engine.native.compiled import rows as compiled_rows
+from monai_sparse_refine.engine.native.compiled.calls import usable
+from monai_sparse_refine.engine.native.compiled.convolution import Neighbours, convolve
+from monai_sparse_refine.engine.native.fixed_order import accumulator, add_product, finished, rows_product
 from monai_sparse_refine.engine.native.kernel_map import KernelMap
 
 CHUNK_VALUES = 1 << 19  # gathered values of one chunk on a CPU: 2 MB of float32
@@ -27,7 +29,13 @@ CHUNK_VALUES_CUDA = 1 << 26
 
 
 def sparse_convolution(
-    features: Tensor, kernel: Tensor, table: KernelMap, *, transposed: bool = False
+    features: Tensor,
+    kernel: Tensor,
+    table: KernelMap,
+    *,
+    transposed: bool = False,
+    bias: Tensor | None = None,
+    rectified: bool = False,
 ) -> Tensor:
     """Convolve rows.
 
@@ -36,14 +44,20 @@ def sparse_convolution(
         kernel: (K, Cin, Cout).
         table: neighbour tables between input and output.
         transposed: read the coarse side and write the fine one.
+        bias: (1, Cout) or (Cout,), added to every row.
+        rectified: ReLU at the end.
 
     Returns:
         (M, Cout)
     """
     features, kernel = autocast(features, kernel)
     if torch.is_grad_enabled() and (features.requires_grad or kernel.requires_grad):
-        return _SparseConvolution.apply(features, kernel, table, transposed)
-    return _convolve(features, kernel, table, transposed)
+        rows = _SparseConvolution.apply(features, kernel, table, transposed)
+    elif usable(features, kernel) and not (transposed and table.regular) and not torch.is_grad_enabled():
+        return fast.forward(features, kernel, table, transposed, bias=bias, rectified=rectified)
+    else:
+        rows = _convolve(features, kernel, table, transposed)
+    return finished(rows, bias, rectified=rectified)
 
 
 def autocast(features: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
@@ -55,24 +69,36 @@ def autocast(features: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
     return features.to(dtype), kernel.to(dtype)
 
 
-def pointwise(features: Tensor, kernel: Tensor) -> Tensor:
-    """(N, Cin) @ (Cin, Cout)."""
-    return rows_product(*autocast(features, kernel))
+def pointwise(
+    features: Tensor, kernel: Tensor, *, bias: Tensor | None = None, rectified: bool = False
+) -> Tensor:
+    """(N, Cin) @ (Cin, Cout), then bias and ReLU if wanted."""
+    return finished(rows_product(*autocast(features, kernel)), bias, rectified=rectified)
 
 
-def children(features: Tensor, kernel: Tensor) -> Tensor:
+def children(
+    features: Tensor, kernel: Tensor, *, bias: Tensor | None = None, rectified: bool = False
+) -> Tensor:
     """Transposed convolution whose outputs never coincide: row ``n * K + k`` is ``features[n] @ kernel[k]``.
 
     Args:
         features: (N, Cin).
         kernel: (K, Cin, Cout).
+        bias: (1, Cout) or (Cout,), added to every row.
+        rectified: ReLU at the end.
 
     Returns:
         (N * K, Cout)
     """
+    features, kernel = autocast(features, kernel)
     volume, width, out = kernel.shape
     weight = kernel.transpose(0, 1).reshape(width, volume * out)
-    return rows_product(features, weight).view(-1, out)
+    if usable(features, kernel) and not torch.is_grad_enabled():
+        bias = None if bias is None else bias.reshape(-1).to(features.dtype).repeat(volume)
+        every = Neighbours(1)
+        rows = convolve(features, weight[None], every, len(features), bias=bias, rectified=rectified)
+        return rows.view(-1, out)
+    return finished(rows_product(features, weight).view(-1, out), bias, rectified=rectified)
 
 
 class _SparseConvolution(torch.autograd.Function):
@@ -114,8 +140,15 @@ def _convolve(features: Tensor, kernel: Tensor, table: KernelMap, transposed: bo
     if usable(features, kernel):
         return fast.forward(features, kernel, table, transposed)
     if transposed and table.regular:
-        return with_zero_row(children(features, kernel)).index_select(0, table.positions())
+        return take_rows(children(features, kernel), table.positions())
     return _gathered_product(features, kernel, table, coarse=transposed)
+
+
+def take_rows(rows: Tensor, source: Tensor) -> Tensor:
+    """(n, C): row ``source - 1`` of (N, C) for every (n,) int32 source, 0 where it is 0; not differentiable."""
+    if usable(rows):
+        return compiled_rows.take_rows(rows, source)
+    return with_zero_row(rows).index_select(0, source)
 
 
 def with_zero_row(rows: Tensor) -> Tensor:
@@ -212,7 +245,7 @@ def _regular_backward(
         return grad_features, grad_kernel
     if want_features:
         rows = children(gradient, kernel.transpose(1, 2))
-        grad_features = with_zero_row(rows).index_select(0, table.positions())
+        grad_features = take_rows(rows, table.positions())
     if want_kernel:
         grad_kernel = _kernel_gradient(features, gradient, table, coarse=False)
     return grad_features, grad_kernel

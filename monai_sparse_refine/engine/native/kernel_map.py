@@ -14,12 +14,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from monai_sparse_refine.engine.native.compiled.interface import (
+from monai_sparse_refine.engine.native.compiled.convolution import (
     Neighbours,
     neighbour_positions,
     neighbour_table,
 )
 from monai_sparse_refine.engine.native.coordinate_map import CoordinateMap
+from monai_sparse_refine.engine.native.coordinates import INT32_LIMIT
 from monai_sparse_refine.engine.native.lookup import CoordinateLookup
 
 
@@ -66,7 +67,7 @@ class KernelMap:
         Computed at every call: that takes an eighth of a training step, and the tables a third of its memory.
         """
         lookup, keys, steps, outside = self._find()
-        if lookup.index is not None and lookup.rows:
+        if lookup.index is not None:
             part = None if outside is None else outside[start:stop]
             return neighbour_table(
                 Neighbours(self.volume, index=lookup.index, keys=keys[start:stop], steps=steps, outside=part),
@@ -82,7 +83,7 @@ class KernelMap:
         if coarse:
             return Neighbours(self.volume, table=self.coarse_rows(0, self.n_fine))
         lookup, keys, steps, outside = self._find()
-        if lookup.index is not None and lookup.rows:
+        if lookup.index is not None:
             return Neighbours(self.volume, index=lookup.index, keys=keys, steps=steps, outside=outside)
         return Neighbours(self.volume, table=self.fine_rows(0, self.n_coarse))
 
@@ -96,7 +97,16 @@ class KernelMap:
         return self._inverse[1 + start : 1 + stop]
 
     def positions(self) -> Tensor:
-        """(m,) int32 for a regular map: ``coarse row * K + k + 1`` of every fine row, 0 where it has none."""
+        """(m,) int32 for a regular map: ``coarse row * K + k + 1`` of every fine row, 0 where it has none.
+
+        Raises:
+            ValueError: these numbers do not fit 32 bits.
+        """
+        if self.n_coarse * self.volume > INT32_LIMIT:
+            raise ValueError(
+                f"a kernel of {self.volume} cells on {self.n_coarse} rows makes more than {INT32_LIMIT} pairs, the "
+                "limit of the native engine's 32-bit tables. Use a smaller kernel and stride, or fewer rows."
+            )
         if self._position is None and self._find()[0].index is not None:
             self._position = torch.zeros(1 + self.n_fine, dtype=torch.int32)
             if self.n_fine:

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from monai_sparse_refine.engine.native.compiled import library
-from monai_sparse_refine.engine.native.compiled.interface import CellIndex, build_index
+from monai_sparse_refine.engine.native.compiled.calls import usable_coordinates
+from monai_sparse_refine.engine.native.compiled.index import CellIndex, Grid, build_index
 from monai_sparse_refine.engine.native.coordinates import (
     INT32_LIMIT,
     Box,
@@ -69,15 +69,18 @@ class CoordinateLookup:
                 "Bring far-apart coordinates closer, or use separate tensors."
             )
         self.pitch = _pitches(self.shape)
-        self.own_keys = self.keys(coordinates)
         self._grid: Tensor | None = None
         self._sorted: tuple[Tensor, Tensor] | None = None
+        self._box: Grid | None = None
         self.index: CellIndex | None = None  # instead of a grid, where the compiled kernels are there
         affordable = grid_affordable(self.cells, self.rows)
-        if affordable and coordinates.device.type == "cpu" and library() is not None:
-            self.own_keys = self.own_keys.to(torch.int32)
+        if self.rows and affordable and usable_coordinates(coordinates):
+            self._box = Grid((1, *stride), self.low, self.shape)
+            self.own_keys = self._box.keys(coordinates)
             self.index = build_index(self.own_keys, self.cells)
-        elif affordable:
+            return
+        self.own_keys = self.keys(coordinates)
+        if affordable:
             self._grid = _index_grid(self.cells, self.own_keys)
         else:
             ordered, order = torch.sort(self.own_keys)
@@ -88,6 +91,8 @@ class CoordinateLookup:
 
         For other coordinates the result means nothing.
         """
+        if self._box is not None and usable_coordinates(coordinates):
+            return self._box.keys(coordinates)
         # One subtraction at the end: the sum of coordinate times pitch must fit the type as well.
         reach = zip(self.pitch, self.low, self.shape, strict=True)
         small = sum(pitch * (abs(low) + length) for pitch, low, length in reach) <= INT32_LIMIT
@@ -162,6 +167,8 @@ class CoordinateLookup:
         """(n,) int32: row + 1 of any coordinates, 0 where there is none."""
         if self.rows == 0 or len(coordinates) == 0:
             return torch.zeros(len(coordinates), dtype=torch.int32, device=coordinates.device)
+        if self.index is not None and self._box is not None and usable_coordinates(coordinates):
+            return self.index.find(coordinates, self._box)
         outside = self.outside(
             coordinates, bounding_box(coordinates) if box is None else box, (0,) * len(self.stride)
         )

@@ -122,9 +122,15 @@ class CoordinateManager(CoordinateMapStore):
 
     def origin_map(self, key: CoordinateMapKey) -> tuple[Tensor, list[Tensor]]:
         """Batch indices, and for each the rows (int64) of a map that belong to it."""
-        batch = self.get_coordinates(key)[:, 0]
-        items = torch.unique(batch)
-        return items.long(), [(batch == item).nonzero().squeeze(1) for item in items]
+        return _rows_by_item(self.get_coordinates(key)[:, 0])
+
+    def origin_field(self) -> CoordinateMapKey:
+        """Key of the origin map of the fields; the same as that of sparse maps."""
+        return self.origin()
+
+    def origin_field_map(self, key: CoordinateMapKey) -> tuple[Tensor, list[Tensor]]:
+        """Batch indices, and for each the rows (int64) of a field that belong to it."""
+        return _rows_by_item(self.get_coordinate_field(key)[:, 0])
 
     # Relations between maps
 
@@ -212,6 +218,11 @@ class CoordinateManager(CoordinateMapStore):
 
 
 CoordsManager = CoordinateManager
+
+
+def _rows_by_item(batch: Tensor) -> tuple[Tensor, list[Tensor]]:
+    items = torch.unique(batch)
+    return items.long(), [(batch == item).nonzero().squeeze(1) for item in items]
 
 
 def _distinct(batch: Tensor) -> Tensor:

@@ -186,6 +186,16 @@ class CoordinateMapStore:
 
     get_field_to_sparse_map = field_to_sparse_map
 
+    def field_to_sparse_keys(self, field_map_key: CoordinateMapKey) -> list[CoordinateMapKey]:
+        """Keys of the sparse maps that were made of a field."""
+        return [key for (field, *_), (key, _) in self._voxels.items() if field == field_map_key]
+
+    def exists_field_to_sparse(
+        self, field_map_key: CoordinateMapKey, sparse_map_key: CoordinateMapKey
+    ) -> bool:
+        """Whether a sparse map was made of a field."""
+        return sparse_map_key in self.field_to_sparse_keys(field_map_key)
+
     def used(self, source: CoordinateMap) -> None:
         """Keep the lookups of the maps used last, and free the others."""
         kept = [source]

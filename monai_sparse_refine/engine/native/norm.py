@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_sparse_refine.engine.native.feature_tensor import FeatureTensor
-from monai_sparse_refine.engine.native.fixed_order import batch_statistics, normalize_rows
+from monai_sparse_refine.engine.native.fixed_order import batch_statistics, normalize_rows, scale_rows
 from monai_sparse_refine.engine.native.modules_base import MinkowskiModuleBase, check_rows
 from monai_sparse_refine.engine.native.reduce import group_mean, group_spread
 
@@ -32,19 +32,37 @@ class MinkowskiBatchNorm(MinkowskiModuleBase):
     def forward(self, input: FeatureTensor) -> FeatureTensor:
         """Normalise the features; without rows there is nothing to do, and statistics stay."""
         x = check_rows(input, self, self.bn.num_features)
-        if len(x) == 0:
-            return x.like(x.F if self.bn.weight is None else x.F * self.bn.weight)
-        from_batch = self.bn.training or self.bn.running_mean is None
-        if from_batch and len(x) > 1 and x.device.type == "cpu" and x.dtype.itemsize >= 4:
-            return x.like(_normalize(self.bn, x.F))
-        return x.like(self.bn(x.F))
+        return x.like(normalized(self.bn, x.F))
 
     def extra_repr(self) -> str:
         """As PyTorch prints it."""
         return self.bn.extra_repr()
 
 
-def _normalize(bn: Any, rows: Tensor) -> Tensor:
+def normalized(bn: Any, rows: Tensor, *, rectified: bool = False) -> Tensor:
+    """(N, C) rows after a ``torch.nn.BatchNorm1d``, then ReLU if ``rectified``; without rows statistics stay."""
+    if len(rows) == 0:
+        return rows if bn.weight is None else rows * bn.weight
+    if rows.device.type == "cpu" and rows.dtype.itemsize >= 4:
+        if bn.training or bn.running_mean is None:
+            if len(rows) > 1:
+                return _by_batch(bn, rows, rectified)
+        elif not torch.is_grad_enabled():
+            return scale_rows(rows, *folded(bn), rectified=rectified)
+    result: Tensor = bn(rows)
+    return result.relu() if rectified else result
+
+
+def folded(bn: Any) -> tuple[Tensor, Tensor]:
+    """(C,) scale and shift, in double precision, that a batch norm applies at inference."""
+    scale = (bn.running_var.double() + bn.eps).rsqrt()
+    if bn.weight is not None:
+        scale = scale * bn.weight.double()
+    shift = -bn.running_mean.double() * scale
+    return scale, shift if bn.bias is None else shift + bn.bias.double()
+
+
+def _by_batch(bn: Any, rows: Tensor, rectified: bool) -> Tensor:
     """What ``torch.nn.BatchNorm1d`` does with a batch, in an order that threads do not change."""
     mean, variance = batch_statistics(rows.detach())
     if bn.training and bn.track_running_stats:
@@ -57,7 +75,7 @@ def _normalize(bn: Any, rows: Tensor) -> Tensor:
         weight, bias = bn.weight.to(rows.dtype), bn.bias.to(rows.dtype)
     else:
         weight, bias = rows.new_ones(rows.shape[1]), rows.new_zeros(rows.shape[1])
-    return normalize_rows(rows, weight, bias, mean, variance, bn.eps)
+    return normalize_rows(rows, weight, bias, mean, variance, bn.eps, rectified=rectified)
 
 
 class MinkowskiSyncBatchNorm(MinkowskiBatchNorm):

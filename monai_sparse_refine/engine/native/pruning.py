@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from monai_sparse_refine.engine.native.feature_tensor import check_same_manager
-from monai_sparse_refine.engine.native.gather_gemm import with_zero_row
+from monai_sparse_refine.engine.native.gather_gemm import take_rows
 from monai_sparse_refine.engine.native.modules_base import MinkowskiModuleBase, check_input, result_on
 from monai_sparse_refine.engine.native.tensor import SparseTensor
 from monai_sparse_refine.engine.native.union import union_maps, union_rows
@@ -72,4 +72,4 @@ class _SelectRows(torch.autograd.Function):
         (kept,) = ctx.saved_tensors
         source = torch.zeros(ctx.length, dtype=torch.int32, device=kept.device)
         source[kept] = torch.arange(1, len(kept) + 1, dtype=torch.int32, device=kept.device)
-        return with_zero_row(gradient).index_select(0, source), None
+        return take_rows(gradient, source), None

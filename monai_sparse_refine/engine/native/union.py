@@ -9,8 +9,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from monai_sparse_refine.engine.native.compiled.build import library
+from monai_sparse_refine.engine.native.compiled.calls import usable
+from monai_sparse_refine.engine.native.compiled.index import union_targets
+from monai_sparse_refine.engine.native.compiled.rows import add_rows
 from monai_sparse_refine.engine.native.coordinate_map import CoordinateMapKey
-from monai_sparse_refine.engine.native.gather_gemm import with_zero_row
+from monai_sparse_refine.engine.native.gather_gemm import take_rows
 from monai_sparse_refine.engine.native.manager import CoordinateManager
 
 
@@ -83,6 +87,8 @@ def absent_rows(union: UnitedMap, which: int, *, like: Tensor) -> Tensor:
 
 
 def _targets(found: Tensor, missing: Tensor, start: int) -> Tensor:
+    if found.device.type == "cpu" and library() is not None:
+        return union_targets(found, start)[0]
     targets = found - 1
     targets[missing] = torch.arange(start, start + len(missing), dtype=targets.dtype, device=targets.device)
     return targets
@@ -94,17 +100,22 @@ class _UnionRows(torch.autograd.Function):
         ctx.targets, ctx.lengths = targets, [len(f) for f in features]
         result: Tensor | None = None
         for target, values in zip(targets, features, strict=True):
-            if target is not None:
+            if target is not None and usable(values):
+                if result is None:
+                    result = values.new_zeros(rows, values.shape[1])
+                add_rows(values, target, result)
+            elif target is not None:
                 # Read backwards: what each united row takes, so that every row is written once.
                 source = torch.zeros(rows, dtype=torch.int32, device=values.device)
                 source[target.long()] = torch.arange(
                     1, len(values) + 1, dtype=torch.int32, device=values.device
                 )
-                spread = with_zero_row(values).index_select(0, source)
+                spread = take_rows(values, source)
                 result = spread if result is None else result.add_(spread)
             elif result is None:
-                result = values.new_zeros(rows, values.shape[1])
+                result = values.new_empty(rows, values.shape[1])
                 result[: len(values)] = values
+                result[len(values) :] = 0
             else:
                 result[: len(values)] += values
         assert result is not None

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from monai_sparse_refine.engine.native import lookup as lookup_module
+from monai_sparse_refine.engine.native.coordinate_map import CoordinateMap
+from monai_sparse_refine.engine.native.kernel_map import KernelMap
 from monai_sparse_refine.engine.native.lookup import CoordinateLookup
 
 Coordinates = Callable[..., Tensor]
@@ -105,6 +107,28 @@ def test_origin_counts_items_that_a_tensor_has_lost(native: ModuleType) -> None:
     assert pooled.F.flatten().tolist() == [0, 2] and pooled.tensor_stride == [0]
 
 
+def test_fields_and_their_sparse_maps(minkowski: ModuleType, native: ModuleType) -> None:
+    points = torch.tensor([[0, 0.1, 0.2], [0, 0.3, 0.4], [1, 1.5, 2.0], [1, 1.6, 2.0]])
+    answers = []
+    for engine in (minkowski, native):
+        field = engine.TensorField(torch.ones(4, 1), points)
+        manager, key = field.coordinate_manager, field.coordinate_field_map_key
+        before = len(manager.field_to_sparse_keys(key))
+        sparse = field.sparse()
+        items, rows = manager.origin_field_map(key)
+        answers.append(
+            (
+                before,
+                [found.get_key() for found in manager.field_to_sparse_keys(key)],
+                manager.exists_field_to_sparse(key, sparse.coordinate_map_key),
+                sorted(manager.get_coordinates(manager.origin_field()).tolist()),
+                items.tolist(),
+                [r.tolist() for r in rows],
+            )
+        )
+    assert answers[0] == answers[1]
+
+
 def test_union_map(native: ModuleType) -> None:
     manager = native.CoordinateManager(D=1)
     a, _ = manager.insert_and_map(torch.tensor([[0, 1], [0, 2]]).int(), [1], "a")
@@ -115,6 +139,18 @@ def test_union_map(native: ModuleType) -> None:
     pairs = manager.union_map([a, b], out)
     assert manager.get_coordinates(out)[:, 1].tolist() == [1, 2, 5]
     assert pairs[1].tolist() == [[0, 1], [2, 1]]
+
+
+def test_more_pairs_than_32_bits_number(native: ModuleType) -> None:
+    coarse, fine = (
+        CoordinateMap(torch.nn.functional.pad(torch.arange(n)[:, None], (1, 0)).int(), (1,))
+        for n in (2048, 1)
+    )
+    table = KernelMap(coarse, fine, torch.arange(2**20)[:, None], regular=True, on_use=print)
+    with pytest.raises(
+        ValueError, match="kernel of 1048576 cells on 2048 rows makes more than 2147483647 pairs"
+    ):
+        table.positions()
 
 
 def test_taken_names_get_another(native: ModuleType) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 VARIABLE = "MONAI_SPARSE_KERNEL"
 CACHE_VARIABLE = "MONAI_SPARSE_KERNEL_CACHE"
-_SOURCE = Path(__file__).with_name("kernels.cpp")
+_SOURCE = Path(__file__).with_name("kernels.cpp")  # includes the headers beside it
 _FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-pthread")
 _TARGETS = (("-march=native",), ("-mcpu=native",), ())  # the first that the compiler takes
 _SECONDS = 300
@@ -120,7 +120,8 @@ def _fingerprint(command: list[str], program: str) -> str:
     status = os.stat(program)
     parts = [*command, str(Path(program).resolve()), str(status.st_size), str(status.st_mtime_ns), *_FLAGS]
     parts += [platform.machine(), platform.system(), _cpu()]
-    return hashlib.sha256("\0".join(parts).encode() + _SOURCE.read_bytes()).hexdigest()[:20]
+    code = [path.read_bytes() for path in (_SOURCE, *sorted(_SOURCE.parent.glob("*.h")))]
+    return hashlib.sha256(b"\0".join(["\0".join(parts).encode(), *code])).hexdigest()[:20]
 
 
 def _cpu() -> str:

@@ -15,7 +15,7 @@ from monai_sparse_refine.engine import toolchain
 from monai_sparse_refine.engine.native.compiled import build
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def kernels() -> None:
     """Each test sets its own path."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,21 +12,10 @@ from torch import Tensor
 
 import monai_sparse_refine.engine.native as native
 from monai_sparse_refine.engine.native.compiled import build
-from monai_sparse_refine.engine.native.compiled.interface import build_index, runs
+from monai_sparse_refine.engine.native.compiled.convolution import runs
+from monai_sparse_refine.engine.native.compiled.index import build_index
 
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
-
-
-@pytest.fixture(scope="session", autouse=True)
-def kernels() -> Iterator[None]:
-    """Each test runs both paths."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv(build.VARIABLE, raising=False)
-        build.library.cache_clear()
-        if build.library() is None:
-            pytest.skip("there is no C++ compiler")
-        yield
-    build.library.cache_clear()
 
 
 def plain(function: Any, *arguments: Any) -> Any:

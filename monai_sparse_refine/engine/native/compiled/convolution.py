@@ -1,70 +1,16 @@
-"""Calls of the compiled kernels with tensors; every argument is contiguous, on the CPU, and of the right length."""
+"""Convolutions through the compiled kernels: float32 or float64, on the CPU."""
 
 from __future__ import annotations
 
 import ctypes
-from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from monai_sparse_refine.engine.native.compiled.build import library
+from monai_sparse_refine.engine.native.compiled.calls import NAMES, run
+from monai_sparse_refine.engine.native.compiled.index import CellIndex
 
 LONGEST_RUN = 32
-_NAMES = {torch.float32: "float32", torch.float64: "float64"}
-
-
-def usable(*tensors: Tensor) -> bool:
-    """Whether the kernels are there and take these tensors: on the CPU, all float32 or all float64."""
-    dtype = tensors[0].dtype
-    if dtype not in _NAMES or any(t.dtype != dtype or t.device.type != "cpu" for t in tensors):
-        return False
-    return library() is not None
-
-
-class CellIndex(NamedTuple):
-    """Set of cells as bits, the number of set bits before each word, and the row + 1 of each set bit.
-
-    ``bits`` (words + 1,) int64, ``rank`` (words + 1,) int32, ``order`` (N,) int32 or None where rows are in the order
-    of their cells; ``distinct`` is False if two rows share a cell.
-    """
-
-    bits: Tensor
-    rank: Tensor
-    order: Tensor | None
-    distinct: bool
-
-    def at(self, cells: Tensor) -> Tensor:
-        """(n,) int32: row + 1 of each cell (n,), 0 where there is none."""
-        cells = cells.to(torch.int32).contiguous()
-        rows = torch.empty_like(cells)
-        order = ctypes.c_void_p() if self.order is None else _pointer(self.order)
-        _call(
-            "index_at",
-            _pointer(self.bits),
-            _pointer(self.rank),
-            order,
-            _pointer(cells),
-            _long(len(cells)),
-            _pointer(rows),
-            _threads(),
-        )
-        return rows
-
-
-def build_index(keys: Tensor, cells: int) -> CellIndex:
-    """Index of (N,) int32 keys in [0, cells)."""
-    words = (cells + 63) // 64
-    bits = torch.from_numpy(
-        np.zeros(words + 1, dtype=np.int64)
-    )  # fresh pages cost nothing until they are written
-    rank = torch.empty(words + 1, dtype=torch.int32)
-    order = torch.empty_like(keys)
-    state = _function("index_build")(
-        _pointer(keys), _long(len(keys)), _long(words), _pointer(bits), _pointer(rank), _pointer(order)
-    )
-    return CellIndex(bits, rank, None if state == 1 else order, state >= 0)
 
 
 class _Neighbours(ctypes.Structure):
@@ -84,7 +30,7 @@ class _Neighbours(ctypes.Structure):
 
 
 class Neighbours:
-    """Where the rows under a kernel come from: a table, or an index with the cell of every row.
+    """Where the rows under a kernel come from: a table, an index with the cell of every row, or each from itself.
 
     Args:
         volume: number of offsets, K.
@@ -111,7 +57,8 @@ class Neighbours:
         if table is not None:
             self.struct.table = self._keep(table)
             return
-        assert index is not None and keys is not None and steps is not None
+        if index is None or keys is None or steps is None:
+            return
         self.struct.bits, self.struct.rank = self._keep(index.bits), self._keep(index.rank)
         self.struct.order = None if index.order is None else self._keep(index.order)
         self.struct.keys = self._keep(keys.to(torch.int32))
@@ -164,20 +111,19 @@ def convolve(
     source, kernel = source.contiguous(), kernel.contiguous()
     result = source.new_empty(rows, out)
     kept = None if bias is None else bias.contiguous()
-    _call(
-        f"convolve_{_NAMES[source.dtype]}",
-        _pointer(source),
-        _pointer(kernel),
-        ctypes.c_void_p() if kept is None else _pointer(kept),
-        _pointer(result),
+    run(
+        f"convolve_{NAMES[source.dtype]}",
+        source,
+        kernel,
+        kept,
+        result,
         source.shape[1],
         out,
         int(transposed),
         int(mirrored),
         int(rectified),
         ctypes.byref(neighbours.struct),
-        _long(rows),
-        _threads(),
+        rows,
     )
     return result
 
@@ -187,16 +133,15 @@ def kernel_gradient(gathered: Tensor, straight: Tensor, neighbours: Neighbours) 
     gathered, straight = gathered.contiguous(), straight.contiguous()
     width, out = gathered.shape[1], straight.shape[1]
     result = gathered.new_empty(neighbours.volume, width, out)
-    _call(
-        f"kernel_gradient_{_NAMES[gathered.dtype]}",
-        _pointer(gathered),
-        _pointer(straight),
-        _pointer(result),
+    run(
+        f"kernel_gradient_{NAMES[gathered.dtype]}",
+        gathered,
+        straight,
+        result,
         width,
         out,
         ctypes.byref(neighbours.struct),
-        _long(len(straight)),
-        _threads(),
+        len(straight),
     )
     return result
 
@@ -206,18 +151,17 @@ def convolve_single(source: Tensor, kernel: Tensor, positions: Tensor, *, transp
     out = kernel.shape[1] if transposed else kernel.shape[2]
     source, kernel, positions = source.contiguous(), kernel.contiguous(), positions.contiguous()
     result = source.new_empty(len(positions), out)
-    _call(
-        f"convolve_single_{_NAMES[source.dtype]}",
-        _pointer(source),
-        _pointer(kernel),
-        _pointer(positions),
-        _pointer(result),
+    run(
+        f"convolve_single_{NAMES[source.dtype]}",
+        source,
+        kernel,
+        positions,
+        result,
         len(kernel),
         source.shape[1],
         out,
         int(transposed),
-        _long(len(positions)),
-        _threads(),
+        len(positions),
     )
     return result
 
@@ -225,37 +169,12 @@ def convolve_single(source: Tensor, kernel: Tensor, positions: Tensor, *, transp
 def neighbour_table(neighbours: Neighbours, rows: int) -> Tensor:
     """(rows, K) int32: row + 1 of every neighbour."""
     table = torch.empty(rows, neighbours.volume, dtype=torch.int32)
-    _call("neighbour_table", ctypes.byref(neighbours.struct), _long(rows), _pointer(table), _threads())
+    run("neighbour_table", ctypes.byref(neighbours.struct), rows, table)
     return table
 
 
 def neighbour_positions(neighbours: Neighbours, rows: int, targets: int) -> Tensor:
     """(targets,) int32: ``i * K + k + 1`` where row i meets the target under offset k, 0 where none does."""
     positions = torch.zeros(targets, dtype=torch.int32)
-    _call(
-        "neighbour_positions", ctypes.byref(neighbours.struct), _long(rows), _pointer(positions), _threads()
-    )
+    run("neighbour_positions", ctypes.byref(neighbours.struct), rows, positions)
     return positions
-
-
-def _pointer(tensor: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(tensor.data_ptr())
-
-
-def _long(value: int) -> ctypes.c_int64:
-    return ctypes.c_int64(value)
-
-
-def _threads() -> ctypes.c_int32:
-    return ctypes.c_int32(torch.get_num_threads())
-
-
-def _function(name: str) -> Any:
-    found = library()
-    assert found is not None
-    return getattr(found, name)
-
-
-def _call(name: str, *arguments: Any) -> None:
-    if _function(name)(*arguments):
-        raise MemoryError(f"the native engine's kernel {name} found no memory for its buffers")
