@@ -103,6 +103,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--phantom-dir", default="runs/test_phantoms", help="where they are kept")
     parser.add_argument("--organs", help="folder of SegTHOR label maps, to see whether the weights transfer")
+    parser.add_argument("--max-organs", type=int, default=6, help="at most so many of them")
     parser.add_argument("--rules", action="store_true", help="also coarse masks made by other rules")
     parser.add_argument(
         "--completed", action="store_true", help="also coarse skulls with a hole, completed first"
@@ -167,7 +168,7 @@ def _cases(options: argparse.Namespace) -> Iterator[FineCase]:
     phantoms = phantom_cases(options.phantom_dir, count=options.phantoms, first_seed=FIRST_SEED, spacing=1.0)[
         most
     ]
-    organs = complete_skulls(options.organs)[most]
+    organs = complete_skulls(options.organs)[: options.max_organs]
 
     def every() -> Iterator[FineCase]:
         for scan in scans:

@@ -144,7 +144,7 @@ def test_any_spacing_and_shape(coarse, tmp_path):
         "inference.json",
         dataset_dir=coarse / "skull3.nii.gz",
         output_dir=tmp_path / "a",
-        spacing=2.5,
+        spacing=3.0,
         figure=False,
     )
     source, fine = nib.load(coarse / "skull3.nii.gz"), nib.load(tmp_path / "a" / "skull3_fine.nii.gz")
