@@ -14,7 +14,7 @@ PYTEST_ARGS ?=
 
 PIP = python -m pip --disable-pip-version-check
 
-.PHONY: help setup demo test check bench bench-skulls bench-paper clean
+.PHONY: help setup demo test check bench bench-skulls bench-thorax bench-paper clean
 
 help:
 	@echo "make setup   $(VENV): the package, what its tests need, MinkowskiEngine"
@@ -23,6 +23,7 @@ help:
 	@echo "make check   style and types, in $(VENV)"
 	@echo "make bench   speed of the engines, in $(VENV)"
 	@echo "make bench-skulls  accuracy on phantoms and, with PATIENTS=folder and SCANS=folder, on real skulls"
+	@echo "make bench-thorax  accuracy of refined thoracic organs; MASKS=folder of organ masks, and REAL=folder of real CTs"
 	@echo "make bench-paper   memory and time of sparse networks against dense ones, 64 to 512 in-plane"
 	@echo "make clean   removes both environments and what the demo wrote"
 
@@ -71,6 +72,9 @@ bench: $(VENV)/.minkowski
 bench-skulls: $(VENV)/.installed
 	$(VENV)/bin/python -W ignore -m benchmarks.skull_accuracy --phantoms 8 \
 		$(if $(PATIENTS),--patients $(PATIENTS)) $(if $(SCANS),--scans $(SCANS)) $(BENCH_ARGS)
+
+bench-thorax: $(VENV)/.installed
+	$(VENV)/bin/python -W ignore -m benchmarks.thoracic_accuracy --masks $(MASKS) $(if $(REAL),--real $(REAL)) $(BENCH_ARGS)
 
 bench-paper: $(VENV)/.installed
 	$(VENV)/bin/python -W ignore -m benchmarks.paper_tables $(BENCH_ARGS)
