@@ -21,17 +21,16 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
-from benchmarks.thoracic_methods import ORGANS, Cost, DenseUNet, classical, measured, refiner, with_network
+from benchmarks.thoracic_methods import ORGANS, Cost, DenseUNet, classical, dense_twin, measured, refiner
 from benchmarks.thoracic_page import page, result_table
 from benchmarks.thoracic_real import real_rows
 from benchmarks.thoracic_scores import organ_scores
-from monai_sparse_refine.data import load_weights, read_split, rendered_thorax_cases
+from monai_sparse_refine.data import read_split, rendered_thorax_cases
 from monai_sparse_refine.errors import or_exit
 from monai_sparse_refine.files import atomic_path
 from monai_sparse_refine.metrics import dice
-from monai_sparse_refine.networks import DenseTwin
 from monai_sparse_refine.report import organ_figure, write_case_table
-from monai_sparse_refine.transforms import RandMaskCorruption, SparseRefine
+from monai_sparse_refine.transforms import RandMaskCorruption, SparseRefine, load_recipe
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BUNDLE = REPOSITORY / "bundles" / "thoracic_organ_refinement"
@@ -42,10 +41,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     options = _options(arguments)
     unet = or_exit(DenseUNet, Path(options.bundle), weights=options.dense_weights, device=options.device)
-    refine = or_exit(
-        refiner, Path(options.bundle), weights=options.weights, engine=options.engine, device=options.device
+    recipe = or_exit(
+        load_recipe,
+        options.bundle,
+        weights=options.weights,
+        device=options.device,
+        overrides={"engine": options.engine},
     )
-    twin = None if options.twin_weights is None else or_exit(_twin, options, refine)
+    refine = refiner(recipe)
+    twin = None
+    if options.twin_weights is not None:
+        twin = refiner(or_exit(dense_twin, recipe, options.twin_weights, device=options.device))
     rows: list[dict[str, Any]] = []
     folder = Path(options.output)
     pictures: list[Path] = []
@@ -98,19 +104,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--output", default=str(REPOSITORY / "docs" / "results"), help="folder to write to")
     return parser.parse_args(arguments)
-
-
-def _twin(options: argparse.Namespace, refine: SparseRefine) -> SparseRefine:
-    recipe = refine._recipe()
-    sparse: Any = recipe.network
-    network = DenseTwin(
-        in_channels=sparse.in_channels,
-        channels=sparse.network.channels,
-        deepest_kernel=2,
-        residual_channel=sparse.residual_channel,
-    )
-    load_weights(network, options.twin_weights)
-    return with_network(refine, network, Path(options.bundle), options.device)
 
 
 def _rows_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from collections.abc import Callable
@@ -13,16 +14,16 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.networks.utils import eval_mode
 from monai.transforms import Invertd
-from torch import nn
 
 from monai_sparse_refine.data import load_weights
+from monai_sparse_refine.networks import DenseTwin
 from monai_sparse_refine.transforms import (
     KeepMajorComponents,
+    RefineRecipe,
     SparseRefine,
-    load_recipe,
 )
 
-__all__ = ["ORGANS", "Cost", "DenseUNet", "classical", "measured", "refiner", "with_network"]
+__all__ = ["ORGANS", "Cost", "DenseUNet", "classical", "dense_twin", "measured", "refiner"]
 
 ORGANS = {"esophagus": 1, "heart": 2, "trachea": 3, "aorta": 4}
 Result = TypeVar("Result")
@@ -126,14 +127,20 @@ def classical(labels: MetaTensor) -> MetaTensor:
     return MetaTensor(out, meta=labels.meta)
 
 
-def refiner(bundle: Path, *, weights: Path | None, engine: str, device: str) -> SparseRefine:
-    """The bundle's refiner, behind the label preset of SegTHOR."""
-    recipe = load_recipe(bundle, weights=weights, device=device, overrides={"engine": engine})
+def refiner(recipe: RefineRecipe) -> SparseRefine:
+    """A recipe behind the label preset of SegTHOR, with the gate's default bounds."""
     return SparseRefine(network=recipe, label_preset="segthor")
 
 
-def with_network(refine: SparseRefine, network: nn.Module, bundle: Path, device: str) -> SparseRefine:
-    """The same recipe with another network."""
-    recipe = load_recipe(bundle, device=device)
-    recipe.network = network.to(device).eval()
-    return SparseRefine(network=recipe, label_preset="segthor", gate=refine.gate)
+def dense_twin(recipe: RefineRecipe, weights: Path | str, *, device: str) -> RefineRecipe:
+    """The same recipe with a dense network of the same layers, channels and inputs."""
+    sparse: Any = recipe.network
+    network = DenseTwin(
+        in_channels=sparse.in_channels,
+        channels=sparse.network.channels,
+        deepest_kernel=2,
+        residual_channel=sparse.residual_channel,
+    )
+    twin = copy.copy(recipe)
+    twin.network = load_weights(network, weights).to(device).eval()
+    return twin

@@ -18,7 +18,13 @@ from monai_sparse_refine.metrics.handlers import (
     ReconstructionError,
     SurfaceDistance95,
 )
-from monai_sparse_refine.metrics.organs import assd, components, surface_dice, volume_error
+from monai_sparse_refine.metrics.organs import (
+    assd,
+    components,
+    surface_dice,
+    surface_distances,
+    volume_error,
+)
 
 __all__ = [
     "BorderDice",
@@ -35,6 +41,7 @@ __all__ = [
     "hd95",
     "reconstruction_error",
     "surface_dice",
+    "surface_distances",
     "volume_error",
     "volume_ml",
 ]

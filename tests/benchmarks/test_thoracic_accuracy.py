@@ -9,6 +9,7 @@ from benchmarks.thoracic_accuracy import _coarse, _corrupted
 from benchmarks.thoracic_methods import classical, measured
 from benchmarks.thoracic_page import page
 from benchmarks.thoracic_scores import mean_table, organ_scores, worst_loss
+from monai_sparse_refine.metrics import assd, hd95, surface_dice
 
 ORGANS = ("esophagus", "heart", "trachea", "aorta")
 
@@ -63,6 +64,11 @@ def test_scores_of_an_organ():
         scores["volume_error_percent"] == pytest.approx(-10)
         and 0 < scores["assd_mm"] < scores["hd95_mm"] <= 2.5
     )
+    masks = [np.asarray(volume)[0] == 2 for volume in (pred, truth)]
+    for name, metric in (("hd95_mm", hd95), ("assd_mm", assd), ("surface_dice", surface_dice)):
+        assert scores[name] == pytest.approx(metric(*masks, spacing=(1, 1, 2.5)))
+    nothing = organ_scores(labels() * 0, labels(), "heart")
+    assert nothing["dice"] == nothing["surface_dice"] == 0 and nothing["hd95_mm"] > 30
 
 
 def test_the_best_native_row_is_bold_and_the_working_grid_never():
