@@ -14,7 +14,8 @@ PYTEST_ARGS ?=
 
 PIP = python -m pip --disable-pip-version-check
 
-.PHONY: help setup demo test check bench bench-skulls bench-super-resolution bench-paper bench-paper-accuracy clean
+.PHONY: help setup demo test check bench bench-skulls bench-super-resolution bench-thorax bench-paper bench-paper-accuracy \
+	clean
 
 help:
 	@echo "make setup   $(VENV): the package, what its tests need, MinkowskiEngine"
@@ -27,6 +28,7 @@ help:
 	@echo "make bench-paper-accuracy  trains the paper's networks shortly and scores them at every resolution,"
 	@echo "             with PATIENTS=folder (CT skulls), BRAINS=folder (MRI-like skulls) or both"
 	@echo "make bench-super-resolution  accuracy of super-resolution on phantoms and, as above, on real skulls"
+	@echo "make bench-thorax  accuracy of refined thoracic organs; MASKS=folder of organ masks, and REAL=folder of real CTs"
 	@echo "make clean   removes both environments and what the demo wrote"
 
 setup: $(VENV)/.minkowski
@@ -78,6 +80,9 @@ bench-skulls: $(VENV)/.installed
 bench-super-resolution: $(VENV)/.installed
 	$(VENV)/bin/python -W ignore -m benchmarks.super_resolution_accuracy --phantoms 2 --rules --completed \
 		$(if $(PATIENTS),--patients $(PATIENTS)) $(if $(SCANS),--scans $(SCANS)) $(BENCH_ARGS)
+
+bench-thorax: $(VENV)/.installed
+	$(VENV)/bin/python -W ignore -m benchmarks.thoracic_accuracy --masks $(MASKS) $(if $(REAL),--real $(REAL)) $(BENCH_ARGS)
 
 bench-paper: $(VENV)/.installed
 	$(VENV)/bin/python -W ignore -m benchmarks.paper_tables $(BENCH_ARGS)

@@ -19,7 +19,7 @@ from monai_sparse_refine.metrics.handlers import (
     ReconstructionError,
     SurfaceDistance95,
 )
-from monai_sparse_refine.metrics.organs import assd, components, volume_error
+from monai_sparse_refine.metrics.organs import assd, components, surface_distances, volume_error
 
 __all__ = [
     "BorderDice",
@@ -36,6 +36,7 @@ __all__ = [
     "hd95",
     "reconstruction_error",
     "surface_dice",
+    "surface_distances",
     "volume_error",
     "volume_ml",
 ]

@@ -1,0 +1,217 @@
+"""Accuracy of thoracic organs after refinement against the dense UNet and simple repair: tables, a CSV, pictures.
+
+    python -m benchmarks.thoracic_accuracy --masks ../shared/data/thorax_segthor_pred \\
+        --real ../shared/data/thorax_totalseg
+
+The CTs of the test patients are rendered around their masks (kept in --rendered). Rows whose weights are not given are
+left out, and the page says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.data import MetaTensor
+
+from benchmarks.thoracic_methods import ORGANS, Cost, DenseUNet, classical, dense_twin, measured, refiner
+from benchmarks.thoracic_page import page, result_table
+from benchmarks.thoracic_real import real_rows
+from benchmarks.thoracic_scores import organ_scores
+from monai_sparse_refine.data import read_split, rendered_thorax_cases
+from monai_sparse_refine.errors import or_exit
+from monai_sparse_refine.files import atomic_path
+from monai_sparse_refine.metrics import dice
+from monai_sparse_refine.report import organ_figure, write_case_table
+from monai_sparse_refine.transforms import RandMaskCorruption, SparseRefine, load_recipe
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+BUNDLE = REPOSITORY / "bundles" / "thoracic_organ_refinement"
+TEST_SEED = 900  # CTs of training have other seeds
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    options = _options(arguments)
+    unet = or_exit(DenseUNet, Path(options.bundle), weights=options.dense_weights, device=options.device)
+    recipe = or_exit(
+        load_recipe,
+        options.bundle,
+        weights=options.weights,
+        device=options.device,
+        overrides={"engine": options.engine},
+    )
+    refine = refiner(recipe)
+    twin = None
+    if options.twin_weights is not None:
+        twin = refiner(or_exit(dense_twin, recipe, options.twin_weights, device=options.device))
+    rows: list[dict[str, Any]] = []
+    folder = Path(options.output)
+    pictures: list[Path] = []
+    drawn: dict[str, tuple[float, Any]] = {}
+    for part in options.parts:
+        names = or_exit(read_split, options.split, part)[: options.max_cases]
+        cases = or_exit(
+            rendered_thorax_cases,
+            options.masks,
+            options.rendered,
+            names=names,
+            deform=False,
+            first_seed=TEST_SEED,
+        )
+        for case in cases:
+            for row, item in _rows_of(case, unet, refine, twin):
+                rows.append({"part": part, **row})
+                _consider(drawn, part, row, item)
+            print(f"{part}: {case['name']}", file=sys.stderr, flush=True)
+    if options.real:
+        rows += or_exit(real_rows, Path(options.real), unet, refine)
+    for name, (_, picture) in sorted(drawn.items()):
+        path = folder / "pictures" / f"organ_{name}.png"
+        pictures.append(organ_figure(**picture, path=path))
+    write_case_table(rows, folder / "thoracic_accuracy.csv")
+    text = page(rows, pictures, command=_command(arguments), twin=twin is not None)
+    with atomic_path(folder / "thoracic_accuracy.md") as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    print(result_table([row for row in rows if row["part"] == "test"]))
+    print(f"\nwritten: {folder / 'thoracic_accuracy.md'}, thoracic_accuracy.csv, {len(pictures)} pictures")
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--masks", required=True, help="folder of organ masks (SegTHOR ids)")
+    parser.add_argument("--rendered", default="runs/thorax_test", help="where the rendered CTs are kept")
+    parser.add_argument("--real", help="folder of the real chest CTs with aorta and heart masks")
+    parser.add_argument(
+        "--split", default=str(BUNDLE / "docs" / "split.json"), help="split file of the masks"
+    )
+    parser.add_argument("--parts", nargs="+", default=["test", "failure"], help="parts of the split")
+    parser.add_argument("--max-cases", type=int, help="at most so many patients of each part")
+    parser.add_argument("--bundle", default=str(BUNDLE), help="bundle to score")
+    parser.add_argument("--weights", help="the refiner's weights; the bundle's own by default")
+    parser.add_argument("--dense-weights", help="the UNet's weights; the bundle's own by default")
+    parser.add_argument("--twin-weights", help="weights of a dense refiner with the refiner's layers")
+    parser.add_argument("--engine", default="auto", help="auto, native or minkowski")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--output", default=str(REPOSITORY / "docs" / "results"), help="folder to write to")
+    return parser.parse_args(arguments)
+
+
+def _rows_of(
+    case: Mapping[str, Any], unet: DenseUNet, refine: SparseRefine, twin: SparseRefine | None
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Every method on one patient: rows of scores, and what a picture of them needs."""
+    truth = _labels(case["label"])
+    dense = unet(case["image"])
+    ct, soft, labels = dense["ct"], dense["probability"], dense["labels"]
+    none = Cost(0.0, 0.0)
+    yield from _scores(
+        case, "dense UNet, working grid", dense["coarse"], _coarse(truth, dense["coarse"]), dense["cost"], ct
+    )
+    yield from _scores(case, "resampled, nearest", dense["nearest"], truth, none, ct)
+    yield from _scores(case, "resampled, linear", labels, truth, none, ct)
+    after, cost = measured(lambda: classical(labels))
+    yield from _scores(case, "largest component + holes", after, truth, cost, ct)
+    if twin is not None:
+        after, cost = measured(lambda: twin(labels, ct, soft))
+        yield from _scores(case, "dense refiner of equal size", after, truth, cost, ct)
+    for name, inputs in (
+        ("ours, masks alone", ()),
+        ("ours without intensities", (None, soft)),
+        ("ours", (ct, soft)),
+    ):
+        after, cost = measured(lambda inputs=inputs: refine(labels, *inputs))
+        yield from _scores(case, name, after, truth, cost, ct, before=labels)
+    corrupted = _corrupted(truth)
+    yield from _scores(case, "corrupted", corrupted, truth, none, ct)
+    yield from _scores(case, "corrupted, largest component + holes", classical(corrupted), truth, none, ct)
+    yield from _scores(case, "corrupted, ours without intensities", refine(corrupted), truth, none, ct)
+    yield from _scores(case, "corrupted, ours", refine(corrupted, ct), truth, none, ct)
+
+
+def _scores(
+    case: Mapping[str, Any],
+    method: str,
+    labels: MetaTensor,
+    truth: MetaTensor,
+    cost: Cost,
+    ct: MetaTensor,
+    before: MetaTensor | None = None,
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    for organ, number in ORGANS.items():
+        pred, true = (np.asarray(volume.cpu())[0] == number for volume in (labels, truth))
+        row = {
+            "case": str(case["name"]).split("_pred")[0],
+            "method": method,
+            **organ_scores(labels, truth, organ),
+            "seconds": cost.seconds,
+            "peak_gb": cost.peak_gb,
+        }
+        item = {"after": pred, "truth": true, "image": np.asarray(ct)[0], "affine": np.asarray(truth.affine)}
+        if before is not None:
+            item["before"] = np.asarray(before)[0] == number
+        yield row, item
+
+
+def _consider(
+    drawn: dict[str, tuple[float, Any]], part: str, row: Mapping[str, Any], item: dict[str, Any]
+) -> None:
+    """Keep what is drawn: for each organ the test patient with the largest gain, and the one that comes out worst."""
+    if row["method"] != "ours" or "before" not in item:
+        return
+    gain = row["dice"] - dice(item["before"], item["truth"])
+    title = f"{row['organ']}, {row['case']}: Dice {row['dice'] - gain:.3f} -> {row['dice']:.3f}"
+    kept = {**item, "title": title}
+    wanted = {f"{row['organ']}": -gain, f"worst_{row['organ']}": row["dice"]} if part == "test" else {}
+    if part == "failure":
+        wanted = {f"failure_{row['organ']}": 0.0}
+    for name, order in wanted.items():
+        if name not in drawn or order < drawn[name][0]:
+            drawn[name] = (order, kept)
+
+
+def _corrupted(truth: MetaTensor) -> MetaTensor:
+    """The true masks with seeded faults, organ by organ."""
+    out = torch.zeros_like(truth.as_tensor())
+    for number in ORGANS.values():
+        corrupt = RandMaskCorruption(count=(2, 3)).set_random_state(number)
+        mask = MetaTensor((truth.as_tensor() == number).to(torch.uint8), affine=truth.affine)
+        out[(corrupt(mask).as_tensor() > 0) & (out == 0)] = number
+    return MetaTensor(out, affine=truth.affine)
+
+
+def _labels(path: str) -> MetaTensor:
+    image: Any = nib.load(path)
+    return MetaTensor(torch.from_numpy(np.asarray(image.dataobj).astype(np.uint8))[None], affine=image.affine)
+
+
+def _coarse(truth: MetaTensor, grid: MetaTensor) -> MetaTensor:
+    """The truth at the centres of the working grid's voxels."""
+    to_source = np.linalg.inv(np.asarray(truth.affine)) @ np.asarray(grid.affine)
+    index = np.stack(np.meshgrid(*[np.arange(n) for n in grid.shape[1:]], indexing="ij"), axis=-1)
+    source = np.rint(index @ to_source[:3, :3].T + to_source[:3, 3]).astype(int)
+    volume = np.asarray(truth)[0]
+    inside = ((source >= 0) & (source < volume.shape)).all(-1)
+    source = np.clip(source, 0, np.asarray(volume.shape) - 1)
+    out = np.where(inside, volume[tuple(np.moveaxis(source, -1, 0))], 0).astype(np.uint8)
+    return MetaTensor(torch.from_numpy(out)[None], affine=grid.affine)
+
+
+def _command(arguments: Sequence[str] | None) -> str:
+    """The command line, with paths outside the working folder cut to their names."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    shown = [f"DIR/{Path(word).name}" if os.path.isabs(word) else word for word in given]
+    return " ".join(["python -m benchmarks.thoracic_accuracy", *shown])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""The thoracic table: what its rows, bars and cells say follows from the scores."""
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from benchmarks.thoracic_accuracy import _coarse, _corrupted
+from benchmarks.thoracic_methods import classical, measured
+from benchmarks.thoracic_page import page
+from benchmarks.thoracic_scores import mean_table, organ_scores, worst_loss
+from monai_sparse_refine.metrics import assd, hd95, surface_dice
+
+ORGANS = ("esophagus", "heart", "trachea", "aorta")
+
+
+def labels() -> MetaTensor:
+    volume = torch.zeros(1, 24, 20, 16, dtype=torch.uint8)
+    for number in (1, 2, 3, 4):
+        volume[0, 5 * number - 2 : 5 * number + 1, 4:14, 3:13] = number
+    return MetaTensor(volume, affine=np.diag([1.0, 1, 2.5, 1]))
+
+
+def rows(**dice: float) -> list[dict]:
+    """One patient; the given Dice for each method, and HD95 to match."""
+    return [
+        {
+            **{
+                "part": "test",
+                "case": "p",
+                "method": method.replace("_", " "),
+                "organ": organ,
+                "dice": value,
+            },
+            **{"hd95_mm": 10 * (1 - value), "assd_mm": 1.0, "surface_dice": value, "components": 1},
+            **{"volume_error_percent": -5.0, "seconds": 2.0, "peak_gb": 0.5},
+        }
+        for method, value in dice.items()
+        for organ in ORGANS
+    ]
+
+
+NAMES = {
+    "resampled, linear": 0.8,
+    "largest component + holes": 0.82,
+    "ours without intensities": 0.85,
+    "ours": 0.9,
+}
+
+
+def named(**changes: float) -> list[dict]:
+    out = rows(**{"dense_UNet,_working_grid": 0.7})
+    for method, value in {**NAMES, "ours, masks alone": 0.81, **changes}.items():
+        out += rows(**{method.replace(" ", "_"): value})
+    return out
+
+
+def test_scores_of_an_organ():
+    truth, pred = labels(), labels()
+    pred[0, :, :, 3] = 0
+    scores = organ_scores(pred, truth, "heart")
+    assert scores["dice"] == pytest.approx(2 * 9 / 19) and scores["components"] == 1
+    assert (
+        scores["volume_error_percent"] == pytest.approx(-10)
+        and 0 < scores["assd_mm"] < scores["hd95_mm"] <= 2.5
+    )
+    masks = [np.asarray(volume)[0] == 2 for volume in (pred, truth)]
+    for name, metric in (("hd95_mm", hd95), ("assd_mm", assd), ("surface_dice", surface_dice)):
+        assert scores[name] == pytest.approx(metric(*masks, spacing=(1, 1, 2.5)))
+    nothing = organ_scores(labels() * 0, labels(), "heart")
+    assert nothing["dice"] == nothing["surface_dice"] == 0 and nothing["hd95_mm"] > 30
+
+
+def test_the_best_native_row_is_bold_and_the_working_grid_never():
+    table = {line[0]: line for line in mean_table(named(), "heart")}
+    assert table["ours"][1] == "**0.9000**" and table["ours"][2] == "**1.00**"
+    assert table["ours"][6] == "5.0"  # the size of a volume error
+    assert "**" not in "".join(table["dense UNet, working grid"])
+
+
+def test_bars_are_told_as_they_are():
+    good = page(named(), [], command="x", twin=False)
+    assert "Ours best in mean Dice for every organ: yes" in good
+    assert "dense refiner of equal size" in good and "(--twin-weights)" in good
+    bad = page(named(**{"ours": 0.79, "ours without intensities": 0.8}), [], command="x", twin=True)
+    assert "Ours best in mean Dice for every organ: no: esophagus, heart, trachea, aorta." in bad
+    assert "better than largest component + holes in mean Dice for every organ: no" in bad
+    assert "ours: largest fall of Dice of any organ against its input (resampled, linear): 0.0100" in bad
+    assert worst_loss(named(), "ours")[0] == pytest.approx(-0.1)
+
+
+def test_classical_repair_keeps_the_largest_part_of_each_organ():
+    holed = labels()
+    holed[0, 9, 8, 8] = 0
+    holed[0, 0, 0, 0] = 2
+    assert torch.equal(classical(holed), labels())
+
+
+def test_costs_are_measured():
+    result, cost = measured(lambda: np.ones(40_000_000, np.uint8).sum())
+    assert result == 40_000_000 and cost.seconds > 0 and 0.02 < cost.peak_gb < 1
+
+
+def test_corrupted_masks_are_seeded_and_the_truth_goes_to_the_working_grid():
+    first, again = _corrupted(labels()), _corrupted(labels())
+    assert torch.equal(first, again) and not torch.equal(first, labels())
+    grid = MetaTensor(torch.zeros(1, 12, 10, 8), affine=np.diag([2.0, 2, 5, 1]))
+    assert torch.equal(_coarse(labels(), grid), labels()[:, ::2, ::2, ::2])
