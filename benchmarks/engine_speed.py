@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -19,6 +20,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from benchmarks.engine_steps import shape_of
 
 SIDES = ("native", "plain", "minkowski", "spconv", "dense")
 TASKS = ("layer", "ch1", "ch2")
@@ -110,11 +113,7 @@ def applies(side: str, task: str, volume: str, dense_limit: float) -> bool:
     """Whether a side can do a task on a volume in reasonable time and memory."""
     if side == "spconv":
         return task == "layer"
-    if "," not in volume:
-        return side != "dense"
-    cells = 1.0
-    for length in volume.split(","):
-        cells *= int(length)
+    cells = math.prod(shape_of(volume))
     if task == "ch2" and cells > CH2_LIMITS.get(side, CH2_LIMIT):
         return False
     return side != "dense" or cells <= dense_limit

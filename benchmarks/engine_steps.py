@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import torch
 import torch.nn.functional as F
 
@@ -64,16 +65,17 @@ def _status(name: str) -> float:
     return next(float(line.split()[1]) * 1024 / 1e9 for line in lines if line.startswith(name))
 
 
+def shape_of(volume: str) -> tuple[int, ...]:
+    """Voxels along each axis of a shell such as "128,128,128" or of a NIfTI file."""
+    if "," in volume:
+        return tuple(int(n) for n in volume.split(","))
+    return tuple(nibabel.load(volume).shape)  # type: ignore[attr-defined]
+
+
 def load(volume: str) -> tuple[Any, Any, tuple[int, ...]]:
     """Coordinates [0, x, y, z] of a mask with a hole and of the whole mask, and the volume's shape."""
-    if "," in volume:
-        shape = tuple(int(n) for n in volume.split(","))
-        whole = _shell(shape)
-    else:
-        import nibabel
-
-        whole = torch.as_tensor(nibabel.load(volume).get_fdata() > 0.5)  # type: ignore[attr-defined]
-        shape = tuple(whole.shape)
+    shape = shape_of(volume)
+    whole = _shell(shape) if "," in volume else _mask(volume)
     holed = whole.clone()
     size = max(1, shape[0] // 8)
     holed[
@@ -83,6 +85,10 @@ def load(volume: str) -> tuple[Any, Any, tuple[int, ...]]:
     ] = 0
     rows = [torch.nn.functional.pad(mask.nonzero(), (1, 0)).int().contiguous() for mask in (holed, whole)]
     return rows[0], rows[1], shape
+
+
+def _mask(volume: str) -> Any:
+    return torch.as_tensor(nibabel.load(volume).get_fdata() > 0.5)  # type: ignore[attr-defined]
 
 
 def _shell(shape: tuple[int, ...]) -> Any:

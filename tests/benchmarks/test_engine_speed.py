@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 
 from benchmarks import engine_speed
-from benchmarks.engine_steps import load, measure
+from benchmarks.engine_steps import load, measure, shape_of
 
 
 @pytest.mark.parametrize("task", ["layer", "ch1"])
@@ -16,6 +19,20 @@ def test_a_measurement(task: str, mode: str) -> None:
     result = measure(volume="16,16,16", task=task, mode=mode, side="native", repeats=1)
     assert result["seconds"] > 0 and result["gigabytes"] >= 0
     assert result["voxels"] == len(load("16,16,16")[0])
+
+
+def test_what_is_tried(tmp_path: Path) -> None:
+    mask = str(tmp_path / "mask.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(np.ones((3, 4, 5), np.uint8), np.eye(4)), mask)
+    assert shape_of(mask) == (3, 4, 5) and len(load(mask)[1]) == 60
+    assert engine_speed.applies("dense", "ch1", mask, 60) and not engine_speed.applies(
+        "dense", "ch1", mask, 59
+    )
+    assert engine_speed.applies("spconv", "layer", mask, 0) and not engine_speed.applies(
+        "spconv", "ch1", mask, 1e9
+    )
+    assert engine_speed.applies("native", "ch2", "256,256,256", 0)
+    assert not engine_speed.applies("native", "ch2", "512,512,256", 0)
 
 
 def result(seconds: float, gigabytes: float) -> dict[str, float]:

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <vector>
 
 #include "neighbours.h"
@@ -82,6 +83,8 @@ void multiply_tile(const Product<T>& p, const T* weight, const Sources<T, S>& so
     const int32_t width = std::min<int32_t>(C, p.out - first);
     const int32_t step = std::max<int64_t>(1, WEIGHT_BYTES / (int64_t{p.in} * C * sizeof(T)));
     alignas(64) T partial[BLOCK][C];
+    Vector bias[V] = {}, least = Vector{} + (p.rectified ? T(0) : -std::numeric_limits<T>::infinity());
+    if (p.bias) std::memcpy(bias, p.bias + first, width * sizeof(T));
     for (int32_t low = 0; low < p.volume; low += step) {
         const int32_t high = std::min(p.volume, low + step);
         for (int i = 0; i < count; i += R) {
@@ -116,16 +119,13 @@ void multiply_tile(const Product<T>& p, const T* weight, const Sources<T, S>& so
             }
             for (int r = 0; r < R && i + r < count; ++r) {
                 T* to = p.result + (start + i + r) * p.out + first;
-                if (!p.bias && !p.rectified && width == C) {
-                    for (int v = 0; v < V; ++v) *reinterpret_cast<Vector*>(to + v * LANES) = sum[r][v];
-                    continue;
-                }
-                T values[C];
-                std::memcpy(values, sum[r], sizeof values);
-                for (int32_t o = 0; o < width; ++o) {
-                    T value = values[o];
-                    if (p.bias) value += p.bias[first + o];
-                    to[o] = p.rectified && value < 0 ? T(0) : value;
+                for (int v = 0; v < V; ++v) {
+                    Vector value = sum[r][v] + bias[v];
+                    value = value < least ? least : value;
+                    if (width == C)
+                        *reinterpret_cast<Vector*>(to + v * LANES) = value;
+                    else if (v * LANES < width)
+                        std::memcpy(to + v * LANES, &value, std::min(LANES, width - v * LANES) * sizeof(T));
                 }
             }
         }
