@@ -197,8 +197,9 @@ def test_a_truth_on_another_grid_gets_one_clear_line(coarse, tmp_path):
 @pytest.fixture(scope="module")
 def training_data(skulls, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("training_data")
-    for part, name in (("training", "skull3"), ("validation", "skull4")):
-        _save(folder / part / f"{name}.nii.gz", _load(skulls / f"{name}.nii.gz"))
+    for part in ("training", "validation"):
+        for path in skulls.iterdir():
+            _save(folder / part / path.name, _load(path))
     return folder
 
 
