@@ -40,6 +40,7 @@ def library() -> ctypes.CDLL | None:
     Raises:
         ValueError: the environment variable ``MONAI_SPARSE_KERNEL`` is neither "auto" nor "off".
     """
+    problem: Exception
     choice = os.environ.get(VARIABLE, "").strip().lower() or "auto"
     if choice not in ("auto", "off"):
         raise ValueError(f"the environment variable {VARIABLE} is {choice!r}, expected 'auto' or 'off'")
@@ -47,14 +48,17 @@ def library() -> ctypes.CDLL | None:
         return None
     try:
         return _loaded(cache_folder())
-    except (CompileError, OSError) as error:
-        logger.warning(
-            "The native engine computes with PyTorch alone, several times slower (%s). Install a C++ compiler "
-            "such as g++, or set %s=off to silence this.",
-            error,
-            VARIABLE,
-        )
-        return None
+    except CompileError as error:
+        problem, advice = error, "Install a C++ compiler such as g++"
+    except OSError as error:
+        problem, advice = error, f"Set {CACHE_VARIABLE} to a folder that can be written"
+    logger.warning(
+        "The native engine computes with PyTorch alone, several times slower (%s). %s, or set %s=off to silence this.",
+        problem,
+        advice,
+        VARIABLE,
+    )
+    return None
 
 
 def _loaded(folder: Path) -> ctypes.CDLL:

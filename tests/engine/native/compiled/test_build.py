@@ -77,7 +77,10 @@ def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogC
         assert a_convolution().shape == (2, 2)
         assert a_convolution().shape == (2, 2)
     assert len(caplog.records) == 1
-    assert "no C++ compiler 'no-such-compiler'" in caplog.text and "MONAI_SPARSE_KERNEL=off" in caplog.text
+    assert (
+        "no C++ compiler 'no-such-compiler'). Install a C++ compiler" in caplog.text
+        and "MONAI_SPARSE_KERNEL=off" in caplog.text
+    )
 
 
 @pytest.mark.parametrize("text", ["echo 'x.cpp:1: error: no such luck' >&2; exit 1", "exit 0", "exit 3"])
@@ -99,6 +102,7 @@ def test_a_folder_that_cannot_be_written(
     monkeypatch.setenv(build.CACHE_VARIABLE, str(fresh / "file" / "folder"))
     assert build.library() is None
     assert len(caplog.records) == 1
+    assert "Set MONAI_SPARSE_KERNEL_CACHE to a folder that can be written" in caplog.text
 
 
 def test_a_kept_library_that_does_not_load_is_compiled_again(answer: None, fresh: Path) -> None:
