@@ -13,8 +13,8 @@ from monai.transforms import Compose, LoadImaged, Orientationd
 
 from monai_sparse_refine.transforms import CoarsenMask, ToBinaryMaskd
 
-# In-plane voxels as in Table 6 of Li et al., Sci. Rep. 13:20229 (2023): from, to.
-IN_PLANE_TASKS = ((64, 128), (64, 256), (64, 512), (128, 256))
+# In-plane voxels, from and to: those of Table 6 of Li et al., Sci. Rep. 13:20229 (2023), and x4 to 512.
+IN_PLANE_TASKS = ((64, 128), (64, 256), (64, 512), (128, 256), (128, 512))
 RULES = ("half", "nearest", "any")
 
 
