@@ -35,7 +35,7 @@ def surface_distances(a: Any, b: Any, *, spacing: Spacing = None) -> np.ndarray:
     if box is None:
         return np.zeros(0)
     if not (first.any() and second.any()):
-        return np.linalg.norm(np.multiply(first.shape, mm))[None]
+        return np.array([np.linalg.norm(np.multiply(first.shape, mm))])
     points = [np.argwhere(surface(mask[box])) * mm for mask in (first, second)]
     return np.concatenate([cKDTree(points[1 - side]).query(points[side])[0] for side in (0, 1)])
 
