@@ -48,10 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         device=options.device,
         overrides={"engine": options.engine},
     )
-    refine = refiner(recipe)
+    refine = refiner(recipe, Path(options.bundle))
     twin = None
     if options.twin_weights is not None:
-        twin = refiner(or_exit(dense_twin, recipe, options.twin_weights, device=options.device))
+        other = or_exit(dense_twin, recipe, options.twin_weights, device=options.device)
+        twin = refiner(other, Path(options.bundle))
     rows: list[dict[str, Any]] = []
     folder = Path(options.output)
     pictures: list[Path] = []

@@ -127,9 +127,11 @@ def classical(labels: MetaTensor) -> MetaTensor:
     return MetaTensor(out, meta=labels.meta)
 
 
-def refiner(recipe: RefineRecipe) -> SparseRefine:
-    """A recipe behind the label preset of SegTHOR, with the gate's default bounds."""
-    return SparseRefine(network=recipe, label_preset="segthor")
+def refiner(recipe: RefineRecipe, bundle: Path) -> SparseRefine:
+    """A recipe behind the label preset of SegTHOR, with the bounds of the gate in the bundle's inference."""
+    parser = ConfigParser()
+    parser.read_config(bundle / "configs" / "inference.json")
+    return SparseRefine(network=recipe, label_preset="segthor", gate=parser.get_parsed_content("gate"))
 
 
 def dense_twin(recipe: RefineRecipe, weights: Path | str, *, device: str) -> RefineRecipe:

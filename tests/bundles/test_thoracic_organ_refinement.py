@@ -11,7 +11,6 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 from monai.data import MetaTensor
-from scipy import ndimage
 
 from monai_sparse_refine.data import read_split, render_thorax_ct
 from monai_sparse_refine.metrics import dice
@@ -137,9 +136,12 @@ def test_masks_of_other_networks_are_refined_without_the_unet(preset, rendered):
         assert pred.shape == source.shape and pred.dtype == torch.uint8
         assert torch.equal(pred == 99, data["pred"] == 99)
         assert [row["label"] for row in out["report"]] == list(SEGTHOR)
-        truth = np.isin(np.asarray(labels), 2)
-        heart = np.isin(np.asarray(pred), ids["heart"])
-        assert dice(heart, truth) > dice(np.isin(np.asarray(source), ids["heart"]), truth)
+        assert all(row["refined"] for row in out["report"]), out["report"]
+        for organ, (number,) in SEGTHOR.items():
+            found, truth = np.isin(np.asarray(pred), ids[organ]), np.asarray(labels) == number
+            assert dice(found, truth) > 0.6, organ
+        filled = torch.isin(pred, torch.tensor(ids["heart"])) & (labels == 2) & (source == 0)
+        assert filled.sum() > 0.3 * ((labels == 2) & (source == 0)).sum()
 
 
 def test_the_bundle_is_found_and_has_its_weights():
@@ -238,28 +240,16 @@ def test_the_workflows_have_what_monai_asks_for(results, masks, tmp_path):
         assert workflow.check_properties() == [], config
 
 
-def test_a_real_aorta_is_repaired(shared_data):
+def test_holes_in_a_real_aorta_are_filled(shared_data):
     folder = shared_data / "thorax_totalseg"
     if not folder.is_dir():
         pytest.skip(f"no {folder}")
-    stem = "aorta_report__test_result__models__"
-    ct, aorta = (nib.load(folder / f"{stem}{name}.nii.gz") for name in ("ct_cropped", "aorta"))
+    aorta = nib.load(folder / "aorta_report__test_result__models__aorta.nii.gz")
     truth = np.asarray(aorta.dataobj) > 0
-    random = np.random.RandomState(0)
-    holed = truth.copy()
-    for centre in np.argwhere(truth)[random.choice(truth.sum(), 4)]:
-        ball = ndimage.distance_transform_edt(~_point(truth.shape, centre)) <= 4
-        holed &= ~ball
-    mask = MetaTensor(torch.from_numpy(holed[None].astype(np.uint8)), affine=aorta.affine)
-    image = MetaTensor(torch.from_numpy(np.asarray(ct.dataobj)[None].astype(np.float32)), affine=ct.affine)
-    refine = SparseRefined(
-        "m", bundle="thoracic_organ_refinement", labels={"aorta": 1}, image_key="i", device="cpu"
-    )
-    out = np.asarray(refine({"m": mask, "i": image})["m"])[0] > 0
-    assert dice(out, truth) > dice(holed, truth)
-
-
-def _point(shape: tuple[int, ...], centre: np.ndarray) -> np.ndarray:
-    out = np.zeros(shape, bool)
-    out[tuple(centre)] = True
-    return out
+    mask = MetaTensor(torch.from_numpy(truth[None].astype(np.uint8)), affine=aorta.affine)
+    holed = RandMaskCorruption(kinds=["holes"]).set_random_state(0)(mask)
+    refine = SparseRefined("m", bundle="thoracic_organ_refinement", labels={"aorta": 1}, device="cpu")
+    out = np.asarray(refine({"m": holed})["m"])[0] > 0
+    lost = truth & (np.asarray(holed)[0] == 0)
+    assert lost.any() and (out & lost).sum() > 0.5 * lost.sum()
+    assert dice(out, truth) > 0.9
