@@ -50,7 +50,8 @@ def real_rows(folder: Path, unet: DenseUNet, refine: SparseRefine) -> list[dict[
             )
         for seed in SEEDS:
             fault = RandMaskCorruption(count=(2, 3)).set_random_state(seed)
-            corrupted = fault(truth)
+            # A corrupted mask is 0 and 1; the label map wants the organ's id.
+            corrupted = MetaTensor(fault(truth).as_tensor() * ORGANS[organ], affine=truth.affine)
             candidates = {
                 "corrupted": corrupted,
                 "corrupted, largest component + holes": classical(corrupted),
