@@ -29,15 +29,14 @@ _SIMPLE = {"inferer": {"_target_": "SimpleInferer"}}
 VARIANTS: dict[str, dict[str, Any]] = {
     "the bundle": {},
     "without test-time mirroring": {"overrides": _SIMPLE},
+    "without averaging with the vault": {"overrides": {"postprocessing#transforms#2#agreement": 2.0}},
     "mirror image silenced": {"silent": [1]},
     "interpolated vault silenced": {"silent": [2]},
     "both silenced": {"silent": [1, 2]},
     "binary working masks": {"overrides": {"preprocessing#transforms#7#threshold": 0.5}},
     "guesses made at 2 mm": {"overrides": {"guess_spacing": 2.0}},
     "working grid 1.5 mm": {"overrides": {"working_spacing": 1.5}},
-    "working grid 2.5 mm": {"overrides": {"working_spacing": 2.5}},
     "pruning at 0": {"overrides": {"keep_threshold": 0.0}},
-    "threshold 0.3": {"overrides": {"threshold": 0.3}},
     "threshold 0.5": {"overrides": {"threshold": 0.5}},
 }
 

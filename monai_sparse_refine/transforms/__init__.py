@@ -115,6 +115,12 @@ from monai_sparse_refine.transforms.super_resolution import (
     super_resolve,
 )
 from monai_sparse_refine.transforms.target_grids import TargetGrid, average_onto, target_grid
+from monai_sparse_refine.transforms.vault_average import (
+    AverageVault,
+    AverageVaultD,
+    AverageVaultd,
+    AverageVaultDict,
+)
 from monai_sparse_refine.transforms.vault_surface import (
     InterpolateVault,
     InterpolateVaultD,
@@ -128,6 +134,10 @@ __all__ = [
     "CORRUPTION_KINDS",
     "DEFECT_KINDS",
     "LABEL_PRESETS",
+    "AverageVault",
+    "AverageVaultD",
+    "AverageVaultDict",
+    "AverageVaultd",
     "CoarsenMask",
     "CoarsenMaskD",
     "CoarsenMaskDict",

@@ -39,6 +39,8 @@ class RefineRecipe:
             ``SimpleInferer`` by default.
         threshold: probability above which a voxel belongs to the refined mask.
         margin: voxels around the label's bounding box that the network sees; None shows it the whole volume.
+        adjust: takes the probabilities [1, X, Y, Z] and the input mask, and returns other probabilities, such as
+            :class:`monai_sparse_refine.transforms.AverageVault`.
         keep_input: completion only adds: every voxel of the input stays.
         additions: takes the refined mask and the input mask, and returns what is added to the input, such as
             :class:`monai_sparse_refine.transforms.ExtractImplant`; implies ``keep_input``.
@@ -57,6 +59,7 @@ class RefineRecipe:
         inferer: Inferer | None = None,
         threshold: float = 0.5,
         margin: int | None = 16,
+        adjust: Callable[[Any, Any], Any] | None = None,
         keep_input: bool = False,
         additions: Callable[[Any, Any], Any] | None = None,
         clean: Callable[[Any], Any] | None = None,
@@ -74,6 +77,7 @@ class RefineRecipe:
         self.inferer = SimpleInferer() if inferer is None else inferer
         self.threshold = threshold
         self.margin = margin
+        self.adjust = adjust
         self.keep_input = keep_input or additions is not None
         self.additions = additions
         self.clean = clean
@@ -127,6 +131,8 @@ class RefineRecipe:
                 f"the network's answer has shape {tuple(refined.shape[1:])} on the grid of the mask, "
                 f"{tuple(mask.shape[1:])}: every step of preprocessing that changes the grid must be invertible"
             )
+        if self.adjust is not None:
+            refined = self.adjust(refined, mask)
         return self._graded(refined[0].numpy(), mask)
 
     def _scaled(self, intensity: Tensor) -> Tensor:
