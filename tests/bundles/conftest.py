@@ -19,6 +19,7 @@ TINY = {
     "phantoms": 0,
     "validation_phantoms": 2,
     "validation_kinds": "['random']",
+    "real_repeats": 1,
     "phantom_spacing": 6.0,
     "working_spacing": 6.0,
     "channels": "[4, 4, 6, 6, 8]",
