@@ -146,7 +146,8 @@ class MRILikeSkulls:
         for hole, (number, head) in enumerate(every[:count]):
             complete = surfaces(head, size)
             defective = cut_ball(head, complete, seed=hole, radius_mm=self.radius_mm)
-            yield SkullCase(self.name, head.name, f"ball {number}", size, complete, defective)
+            largest = float(max(self.radius_mm))
+            yield SkullCase(self.name, head.name, f"ball {number}", largest, size, complete, defective)
 
 
 def training_phantoms(folder: str | Path, count: int) -> list[dict[str, Any]]:

@@ -1,5 +1,8 @@
 """The thoracic table: what its rows, bars and cells say follows from the scores."""
 
+import time
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -65,7 +68,8 @@ def test_scores_of_an_organ():
         and 0 < scores["assd_mm"] < scores["hd95_mm"] <= 2.5
     )
     masks = [np.asarray(volume)[0] == 2 for volume in (pred, truth)]
-    for name, metric in (("hd95_mm", hd95), ("assd_mm", assd), ("surface_dice", surface_dice)):
+    within = partial(surface_dice, tolerance=2.0)
+    for name, metric in (("hd95_mm", hd95), ("assd_mm", assd), ("surface_dice", within)):
         assert scores[name] == pytest.approx(metric(*masks, spacing=(1, 1, 2.5)))
     nothing = organ_scores(labels() * 0, labels(), "heart")
     assert nothing["dice"] == nothing["surface_dice"] == 0 and nothing["hd95_mm"] > 30
@@ -97,7 +101,12 @@ def test_classical_repair_keeps_the_largest_part_of_each_organ():
 
 
 def test_costs_are_measured():
-    result, cost = measured(lambda: np.ones(40_000_000, np.uint8).sum())
+    def work() -> int:
+        volume = np.ones(40_000_000, np.uint8)
+        time.sleep(0.2)  # long enough for the watcher to look, on a busy machine too
+        return int(volume.sum())
+
+    result, cost = measured(work)
     assert result == 40_000_000 and cost.seconds > 0 and 0.02 < cost.peak_gb < 1
 
 
