@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -38,6 +39,7 @@ class Cost(NamedTuple):
 
 def measured(work: Callable[[], Result]) -> tuple[Result, Cost]:
     """Run something, and watch the process's memory every 5 ms."""
+    gc.collect()  # what earlier work left behind must not be freed meanwhile: it would hide what this work takes
     done = threading.Event()
     base = _resident()
     peak = [base]

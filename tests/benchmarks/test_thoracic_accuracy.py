@@ -8,6 +8,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
+from benchmarks import thoracic_methods
 from benchmarks.thoracic_accuracy import _coarse, _corrupted
 from benchmarks.thoracic_methods import classical, measured
 from benchmarks.thoracic_page import page
@@ -100,14 +101,28 @@ def test_classical_repair_keeps_the_largest_part_of_each_organ():
     assert torch.equal(classical(holed), labels())
 
 
-def test_costs_are_measured():
-    def work() -> int:
-        volume = np.ones(40_000_000, np.uint8)
-        time.sleep(0.2)  # long enough for the watcher to look, on a busy machine too
-        return int(volume.sum())
+def test_costs_are_the_highest_memory_above_the_start(monkeypatch):
+    held, looks = [1_000_000_000], []
 
+    def resident() -> int:
+        looks.append(held[0])
+        return held[0]
+
+    def work() -> str:
+        held[0] += 40_000_000
+        seen = len(looks)
+        while len(looks) < seen + 2:  # until the watcher has looked
+            time.sleep(0.001)
+        held[0] -= 39_000_000
+        return "done"
+
+    monkeypatch.setattr(thoracic_methods, "_resident", resident)
     result, cost = measured(work)
-    assert result == 40_000_000 and cost.seconds > 0 and 0.02 < cost.peak_gb < 1
+    assert result == "done" and cost.seconds > 0 and cost.peak_gb == pytest.approx(0.04)
+
+
+def test_resident_memory_is_that_of_this_process():
+    assert 10_000_000 < thoracic_methods._resident() < 100_000_000_000
 
 
 def test_corrupted_masks_are_seeded_and_the_truth_goes_to_the_working_grid():
