@@ -111,6 +111,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--max-cases", type=int, help="at most so many masks of each set")
     parser.add_argument("--weights", help="weights; the bundle's own by default")
     parser.add_argument("--threshold", type=float, help="probability; the bundle's own by default")
+    parser.add_argument("--flip-axes", nargs="*", type=int, help="of both networks; the bundle's by default")
     parser.add_argument("--dense-weights", help="weights of the dense twin")
     parser.add_argument("--engine", default="auto", help="auto, native or minkowski")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -127,6 +128,7 @@ def _methods(options: argparse.Namespace) -> tuple[dict[str, Method], list[str]]
     parser.read_config(str(BUNDLE / "configs" / "inference.json"))
     parser["bundle_root"], parser["engine"] = str(BUNDLE), options.engine
     threshold = float(parser["threshold"]) if options.threshold is None else options.threshold
+    flip_axes = parser["flip_axes"] if options.flip_axes is None else options.flip_axes
     network = parser.get_parsed_content("network_def")
     load_weights(network, options.weights or BUNDLE / "models" / "model.pt")
     methods, notes = dict(BASELINES), []
@@ -134,11 +136,11 @@ def _methods(options: argparse.Namespace) -> tuple[dict[str, Method], list[str]]
         definition = parser["network_def"]
         twin = DenseSuperResolver(channels=definition["channels"], step_channels=definition["step_channels"])
         load_weights(twin, options.dense_weights)
-        methods[DENSE] = _NetworkMethod(twin, 0.5, options.device, limit=DENSE_LIMIT)
+        methods[DENSE] = _NetworkMethod(twin, 0.5, options.device, flip_axes=flip_axes, limit=DENSE_LIMIT)
         notes.append(f'"{DENSE}" is left out where its last grid has more than {DENSE_LIMIT:,} voxels.')
     else:
         notes.append(f'The row "{DENSE}" is left out: no weights were given (--dense-weights).')
-    methods[OURS] = _NetworkMethod(network, threshold, options.device)
+    methods[OURS] = _NetworkMethod(network, threshold, options.device, flip_axes=flip_axes)
     return methods, notes
 
 
@@ -146,10 +148,17 @@ class _NetworkMethod:
     """A super-resolution network as a method."""
 
     def __init__(
-        self, network: nn.Module, threshold: float, device: str, *, limit: int | None = None
+        self,
+        network: nn.Module,
+        threshold: float,
+        device: str,
+        *,
+        flip_axes: Sequence[int],
+        limit: int | None = None,
     ) -> None:
         self.network = network.to(device).eval()
         self.threshold = threshold
+        self.flip_axes = flip_axes
         self.limit = limit
 
     def __call__(self, coarse: MetaTensor, shape: Sequence[int]) -> Tensor:
@@ -158,7 +167,8 @@ class _NetworkMethod:
         if self.limit and np.prod(coarse.shape[1:]) * 8**grid.doublings > self.limit:
             raise MemoryError
         with torch.no_grad():
-            return super_resolve(self.network, coarse.as_tensor()[0], grid)[None].cpu() >= self.threshold
+            fine = super_resolve(self.network, coarse.as_tensor()[0], grid, flip_axes=self.flip_axes)
+        return fine[None].cpu() >= self.threshold
 
 
 def _cases(options: argparse.Namespace) -> Iterator[FineCase]:

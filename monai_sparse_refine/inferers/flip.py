@@ -9,12 +9,13 @@ import torch
 from monai.inferers import Inferer
 from torch import Tensor
 
+from monai_sparse_refine.networks import flip_average
+
 
 class FlipAverageInferer(Inferer):
     """Run a network on the input and on its flips, and average the probabilities.
 
-    Logits are averaged as probabilities, since a voxel that a generative network did not consider has a logit of
-    -20, which would outvote any other in a plain mean.
+    See :func:`monai_sparse_refine.networks.flip_average`.
 
     Args:
         spatial_axes: spatial axes to flip, one run each beside the plain one; (0,) is left and right in RAS.
@@ -31,8 +32,5 @@ class FlipAverageInferer(Inferer):
             inputs: [B, C, *spatial].
             network: from inputs to logits of the same spatial shape.
         """
-        total = torch.sigmoid(network(inputs, *args, **kwargs))
-        for axis in self.spatial_axes:
-            flipped = network(inputs.flip(2 + axis), *args, **kwargs)
-            total = total + torch.sigmoid(flipped).flip(2 + axis)
-        return torch.logit(total / (1 + len(self.spatial_axes)), eps=1e-6)
+        mean = flip_average(network, inputs, *args, spatial_axes=self.spatial_axes, **kwargs)
+        return torch.logit(mean, eps=1e-6)

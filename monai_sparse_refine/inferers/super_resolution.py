@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.transforms import super_resolve, target_grid
+from monai_sparse_refine.transforms.super_resolution import checked_axes
 
 __all__ = ["SuperResolutionInferer"]
 
@@ -24,6 +25,7 @@ class SuperResolutionInferer(Inferer):
         factor, spacing, target_shape: one of them; see :func:`monai_sparse_refine.transforms.target_grid`.
         scale_extent: as in ``monai.transforms.Spacing``: True keeps the edges of the volume, False the centres of its
             first voxels.
+        flip_axes: spatial axes along which the network also sees the mask flipped, and is averaged.
 
     Raises:
         InputError: for an impossible size; when called, for a batch of more than one channel.
@@ -36,9 +38,11 @@ class SuperResolutionInferer(Inferer):
         spacing: float | Sequence[float] | None = None,
         target_shape: Sequence[int] | None = None,
         scale_extent: bool = True,
+        flip_axes: Sequence[int] = (),
     ) -> None:
         self.size: dict[str, Any] = {"factor": factor, "spacing": spacing, "target_shape": target_shape}
         self.scale_extent = scale_extent
+        self.flip_axes = checked_axes(flip_axes)
         target_grid((1, 1, 1), torch.eye(4), **self.size)
 
     def __call__(self, inputs: Tensor, network: Callable, *args: Any, **kwargs: Any) -> Tensor:
@@ -66,7 +70,6 @@ class SuperResolutionInferer(Inferer):
             grid = target_grid(tuple(mask.shape), affines[index], scale_extent=self.scale_extent, **self.size)
             # The name alone: nothing else of a file's metadata holds for another grid.
             meta = {} if names is None else {"filename_or_obj": names[index]}
-            results.append(
-                MetaTensor(super_resolve(network, mask, grid)[None], affine=grid.affine, meta=meta)
-            )
+            fine = super_resolve(network, mask, grid, flip_axes=self.flip_axes)
+            results.append(MetaTensor(fine[None], affine=grid.affine, meta=meta))
         return collate_meta_tensor(results)

@@ -56,6 +56,26 @@ def test_a_factor_of_one_and_below_needs_no_network(mask):
     assert torch.equal(half.as_tensor(), CoarsenMask(2)(mask).as_tensor())
 
 
+class _Uneven(nn.Module):
+    """Linear logits of a constant that grows along the first axis: not symmetric under a flip."""
+
+    def forward(self, x, *, steps):
+        fine = x.repeat_interleave(2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4)
+        return fine + torch.linspace(-2, 2, fine.shape[2]).view(1, 1, -1, 1, 1)
+
+
+def test_flips_are_averaged_as_probabilities(mask):
+    plain = SuperResolve(_Uneven(), factor=2, threshold=None)(mask)
+    mirrored = SuperResolve(_Uneven(), factor=2, threshold=None)(mask.flip(1)).flip(1)
+    mean = SuperResolve(_Uneven(), factor=2, threshold=None, flip_axes=(0,))(mask)
+    torch.testing.assert_close(mean.as_tensor(), (plain.as_tensor() + mirrored.as_tensor()) / 2)
+    batch = SuperResolutionInferer(factor=2, flip_axes=(0,))(mask[None].float(), _Uneven())
+    torch.testing.assert_close(batch[0].as_tensor(), mean.as_tensor())
+    for make in (SuperResolutionInferer, lambda **options: SuperResolve(_Uneven(), **options)):
+        with pytest.raises(InputError, match="flip_axes"):
+            make(factor=2, flip_axes=(3,))
+
+
 def test_an_empty_mask_stays_empty(network, mask):
     fine = SuperResolve(network, factor=2)(mask * 0)
     assert fine.shape == (1, 28, 24, 20) and not bool(fine.any())
