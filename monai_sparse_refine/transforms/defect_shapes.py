@@ -12,7 +12,7 @@ from monai_sparse_refine.transforms.vault import RIM_DEG, Vault
 
 __all__ = ["DEFECT_KINDS", "DEFECT_SIZES_MM", "Defect", "draw_defect"]
 
-DEFECT_KINDS = ("bilateral", "frontoorbital", "parietotemporal", "random", "cube", "anywhere")
+DEFECT_KINDS = ("bilateral", "frontoorbital", "parietotemporal", "random", "cube", "anywhere", "burred")
 
 # Mean radius of the hole along the surface; half the side of the cube.
 DEFECT_SIZES_MM = {
@@ -22,6 +22,7 @@ DEFECT_SIZES_MM = {
     "random": (26.0, 48.0),
     "cube": (22.0, 42.0),
     "anywhere": (14.0, 40.0),
+    "burred": (20.0, 44.0),
 }
 
 # Bone nearer to the centre than this share of the vault's radius is not vault.
@@ -175,6 +176,39 @@ def _patch(centre: np.ndarray, size: float, kind: str, random: np.random.Generat
     return outline, 1.35 * max(half) * 2.0 ** (0.5 - 1.0 / power)
 
 
+def _burred(centre: np.ndarray, size: float, kind: str, random: np.random.Generator) -> tuple[Outline, float]:
+    """A rounded patch with burr holes on its rim, where the saw was set in."""
+    patch, reach = _patch(centre, size, kind, random)
+    radius = float(np.linalg.norm(centre))
+    normal = centre / radius
+    sideways, upward = _tangents(normal)
+    count = int(random.integers(2, 7))
+    angles = np.linspace(0.0, 2.0 * np.pi, count, endpoint=False) + random.uniform(-0.5, 0.5, size=count)
+    tilt = size * random.uniform(0.85, 1.15, size=count) / radius
+    radii = random.uniform(4.0, 10.0, size=count)
+    across = np.cos(angles)[:, None] * sideways + np.sin(angles)[:, None] * upward
+    axes = np.cos(tilt)[:, None] * normal + np.sin(tilt)[:, None] * across
+    burrs = [(axis.astype(np.float32), float(r)) for axis, r in zip(axes, radii, strict=True)]
+
+    def outline(local: np.ndarray) -> np.ndarray:
+        result = patch(local)
+        length = np.maximum(np.linalg.norm(local, axis=1), 1e-6)
+        for axis, r in burrs:
+            arc = radius * np.arccos(np.clip(local @ axis / length, -1.0, 1.0))
+            result = np.minimum(result, arc - r)
+        return result
+
+    return outline, max(reach, 1.15 * size + 10.0)
+
+
+def _anywhere(
+    centre: np.ndarray, size: float, kind: str, random: np.random.Generator
+) -> tuple[Outline, float]:
+    """Overlapping balls or a rounded patch, equally often."""
+    shape = _cluster if random.random() < 0.5 else _patch
+    return shape(centre, size, kind, random)
+
+
 def _cluster(
     centre: np.ndarray, size: float, kind: str, random: np.random.Generator
 ) -> tuple[Outline, float]:
@@ -219,4 +253,4 @@ def _cube(centre: np.ndarray, size: float, kind: str, random: np.random.Generato
     return outline, 1.75 * max(half) + drill
 
 
-_OUTLINES = {"random": _cluster, "anywhere": _cluster, "cube": _cube}
+_OUTLINES = {"random": _cluster, "anywhere": _anywhere, "cube": _cube, "burred": _burred}

@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from monai_sparse_refine.data import skull_phantom
 from monai_sparse_refine.errors import InputError
+from monai_sparse_refine.transforms import defect_shapes
 from monai_sparse_refine.transforms.cranial_defect import (
     DEFECT_KINDS,
     RandCranialDefect,
@@ -111,6 +112,28 @@ def test_a_hole_anywhere_also_takes_bone_below_the_vault(skull: MetaTensor) -> N
     lowest = min(world(hole, skull)[:, 2].min() for hole in holes)
     assert head[:, 2].min() < lowest < lowest_of_vault_holes - 20
     assert all(ndimage.label(hole, structure=TOUCHING)[1] == 1 for hole in holes)
+
+
+def test_a_hole_anywhere_is_a_cluster_or_a_patch(skull: MetaTensor) -> None:
+    outlines = set()
+    for seed in range(12):
+        transform = cut("anywhere", seed)
+        transform(skull)
+        assert transform.defect is not None
+        outlines.add(transform.defect.outline.__qualname__.split(".")[0])
+    assert outlines == {"_cluster", "_patch"}
+
+
+def test_burr_holes_widen_a_patch_in_places() -> None:
+    centre = np.array([0.0, 60.0, 50.0])
+    directions = np.random.default_rng(0).normal(size=(20_000, 3)).astype(np.float32)
+    points = directions / np.linalg.norm(directions, axis=1, keepdims=True) * 78.0
+    patch, reach = defect_shapes._patch(centre, 25.0, "burred", np.random.default_rng(3))
+    burred, burred_reach = defect_shapes._burred(centre, 25.0, "burred", np.random.default_rng(3))
+    inside, with_burrs = patch(points) < 0, burred(points) < 0
+    assert not (inside & ~with_burrs).any() and 1.02 < with_burrs.sum() / inside.sum() < 2
+    far = np.linalg.norm(points[with_burrs] - centre, axis=1).max()
+    assert far <= burred_reach and reach <= burred_reach
 
 
 def test_sizes_may_differ_by_kind(skull: MetaTensor) -> None:
@@ -293,7 +316,7 @@ def test_real_cranium(shared_data: Path, kind: str) -> None:
 @pytest.mark.parametrize("name", ["philips_skullphantom_bone1mm", "philips_skullphantom_tiltA_2.5mm"])
 def test_real_scans_at_full_resolution(shared_data: Path, name: str) -> None:
     complete = load(shared_data / "skull_masks" / f"{name}_skull.nii.gz")
-    implant = removed(complete, cut(DEFECT_KINDS, 0)(complete))
+    implant = removed(complete, cut(VAULT_KINDS, 0)(complete))
     assert 4.0 < implant.sum() * float(complete.pixdim.prod()) / 1000.0 < 110.0
 
 
