@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import nibabel
 import torch
 import torch.nn.functional as F
 
+from benchmarks import memory
 from monai_sparse_refine.engine import get_engine
 
 LAYER_CHANNELS = 16
@@ -28,7 +27,7 @@ def measure(*, volume: str, task: str, mode: str, side: str, repeats: int) -> di
         step = prepare(defective, target, shape, task, mode == "training", side)
     except ImportError as error:
         return {"missing": f"not installed: {error}"[:80]}
-    before = start_of_memory()
+    before = memory.start()
     times = []
     for _ in range(1 + repeats):
         start = time.perf_counter()
@@ -37,32 +36,9 @@ def measure(*, volume: str, task: str, mode: str, side: str, repeats: int) -> di
         times.append(time.perf_counter() - start)
     return {
         "seconds": min(times[1:] or times),
-        "gigabytes": peak_of_memory() - before,
+        "gigabytes": (memory.peak() - before) / 1e9,
         "voxels": len(defective),
     }
-
-
-def start_of_memory() -> float:
-    """Memory of this process now, in GB; from now on :func:`peak_of_memory` counts, where Linux lets it start anew."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-        return _status("VmRSS")
-    except OSError:
-        return peak_of_memory()
-
-
-def peak_of_memory() -> float:
-    """Most memory that this process had, in GB."""
-    try:
-        return _status("VmHWM")
-    except OSError:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak / (1e9 if sys.platform == "darwin" else 1e6)
-
-
-def _status(name: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(float(line.split()[1]) * 1024 / 1e9 for line in lines if line.startswith(name))
 
 
 def shape_of(volume: str) -> tuple[int, ...]:

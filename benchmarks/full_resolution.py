@@ -6,20 +6,15 @@ python -m benchmarks.full_resolution ../shared/data/skull_masks/philips_skullpha
 from __future__ import annotations
 
 import argparse
-import resource
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 import nibabel as nib
 import torch
 from monai.transforms import LoadImage
 
+from benchmarks.bundle_command import run_bundle
 from monai_sparse_refine.transforms import RandCranialDefect, ToBinaryMask
-
-BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "skull_completion"
 
 
 def main() -> None:
@@ -36,32 +31,13 @@ def main() -> None:
         nib.save(nib.Nifti1Image(holed[0].numpy().astype("uint8"), holed.affine.numpy()), source)
         shape = "x".join(str(n) for n in holed.shape[1:])
         print(f"{shape}, {options.kind}, seed {options.seed}, {torch.get_num_threads()} threads\n")
-        print("| working grid | seconds | peak GB so far |\n|---|---|---|")
-        for grid in ("2.0", "$None"):  # the smaller peak first: the children's peak only ever grows
-            seconds = _complete(source, Path(folder) / f"out{len(grid)}", grid)
-            peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
-            print(
-                f"| {'native' if grid == '$None' else grid + ' mm'} | {seconds:.1f} | {peak:.2f} |",
-                flush=True,
+        print("| working grid | seconds | peak GB |\n|---|---|---|")
+        for name, spacing in (("2.0 mm", 2.0), ("native", "$None")):
+            output = Path(folder) / name.replace(" ", "_")
+            cost = run_bundle(
+                "skull_completion", dataset_dir=source, output_dir=output, working_spacing=spacing
             )
-
-
-def _complete(source: Path, output: Path, grid: str) -> float:
-    start = time.perf_counter()
-    subprocess.run(
-        [
-            *(sys.executable, "-W", "ignore", "-m", "monai.bundle", "run"),
-            f"--config_file={BUNDLE / 'configs' / 'inference.json'}",
-            f"--bundle_root={BUNDLE}",
-            f"--dataset_dir={source}",
-            f"--output_dir={output}",
-            f"--working_spacing={grid}",
-            "--engine=native",
-        ],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
-    return time.perf_counter() - start
+            print(f"| {name} | {cost.seconds:.1f} | {cost.gigabytes:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,13 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from benchmarks import memory
 from monai_sparse_refine.losses import LevelwiseGenerativeLoss
 from monai_sparse_refine.networks import DenseTwin, MaskRefiner, SparsePrediction
 
@@ -119,17 +119,9 @@ def _held(device: torch.device) -> int:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return int(torch.cuda.memory_allocated(device))
-    # Linux: 5 resets the process's peak, which reading the data and importing have set.
-    Path("/proc/self/clear_refs").write_text("5")
-    return _status("VmRSS")
+    return memory.start()
 
 
 def _peak(device: torch.device) -> int:
     """Most bytes held since."""
-    return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else _status("VmHWM")
-
-
-def _status(entry: str) -> int:
-    """Bytes of an entry of the process's status."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(entry))
-    return int(line.split()[1]) * 1024
+    return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else memory.peak()

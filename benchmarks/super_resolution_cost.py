@@ -6,19 +6,14 @@ python -m benchmarks.super_resolution_cost ../shared/data/skull_masks/philips_sk
 from __future__ import annotations
 
 import argparse
-import resource
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 import torch
 
+from benchmarks.bundle_command import run_bundle
 from benchmarks.super_resolution_cases import coarsen, load_mask
 from monai_sparse_refine.transforms.save import save_mask
-
-BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "skull_super_resolution"
 
 
 def main() -> None:
@@ -31,33 +26,18 @@ def main() -> None:
     coarse = coarsen(fine, options.factor)
     shapes = ["x".join(str(n) for n in mask.shape[1:]) for mask in (coarse, fine)]
     print(f"{shapes[0]} to {shapes[1]}, {torch.get_num_threads()} threads\n")
-    print("| | seconds | peak GB so far |\n|---|---|---|")
+    print("| | seconds | peak GB |\n|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         source = save_mask(coarse, Path(folder) / "coarse.nii.gz")
-        for figure in (False, True):  # the smaller peak first: the children's peak only ever grows
-            seconds = _command(source, Path(folder) / f"out{figure}", fine.shape[1:], figure)
-            peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
-            name = "with the picture" if figure else "mask alone"
-            print(f"| {name} | {seconds:.1f} | {peak:.2f} |", flush=True)
-
-
-def _command(source: Path, output: Path, shape: torch.Size, figure: bool) -> float:
-    start = time.perf_counter()
-    subprocess.run(
-        [
-            *(sys.executable, "-W", "ignore", "-m", "monai.bundle", "run"),
-            f"--config_file={BUNDLE / 'configs' / 'inference.json'}",
-            f"--bundle_root={BUNDLE}",
-            f"--dataset_dir={source}",
-            f"--output_dir={output}",
-            f"--target_shape={list(shape)}",
-            f"--figure={figure}",
-            "--engine=native",
-        ],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
-    return time.perf_counter() - start
+        for name, figure in (("mask alone", False), ("with the picture", True)):
+            cost = run_bundle(
+                "skull_super_resolution",
+                dataset_dir=source,
+                output_dir=Path(folder) / f"figure_{figure}",
+                target_shape=list(fine.shape[1:]),
+                figure=figure,
+            )
+            print(f"| {name} | {cost.seconds:.1f} | {cost.gigabytes:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

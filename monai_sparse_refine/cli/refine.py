@@ -57,9 +57,9 @@ def run(options: argparse.Namespace) -> int:
             if every:
                 write_case_table(every, folder / "cases.csv")
             if not options.quiet:
-                print(
-                    f"{len(cases) - len(failures)} of {len(cases)} cases done; results and cases.csv in {folder}"
-                )
+                done = len(cases) - len(failures)
+                where = f"results in {folder}" if done else "nothing is written"
+                print(f"{done} of {len(cases)} cases done; {where}")
     return 1 if failures else 0
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ignite.engine import Engine, Events
-
 from monai_sparse_refine.metrics import border_dice, dice, hd95, volume_ml
+from monai_sparse_refine.report.case_report import CaseReport, saved_to, source_name
 from monai_sparse_refine.report.figure import completion_figure
 from monai_sparse_refine.report.mesh import write_mesh
 from monai_sparse_refine.report.table import write_case_table
-from monai_sparse_refine.volume import as_mask, case_name, spacing_of
+from monai_sparse_refine.volume import as_mask, spacing_of
 
 
-class CompletionReport:
+class CompletionReport(CaseReport):
     """Report every completed skull of an evaluator: a progress line, implant mesh, picture and table row.
 
     Attach it to a MONAI evaluator (``val_handlers``); the postprocessing must leave [1, X, Y, Z] masks under the
@@ -47,8 +45,7 @@ class CompletionReport:
         figure: bool = True,
         log: Callable[[str], None] = print,
     ) -> None:
-        self.output_dir = Path(output_dir)
-        self.total = total
+        super().__init__(output_dir, total=total, log=log, source_key=skull_key, verb="completing")
         self.keys = {
             "skull": skull_key,
             "completed": completed_key,
@@ -58,44 +55,15 @@ class CompletionReport:
         self.name_key = name_key
         self.mesh = mesh
         self.figure = figure
-        self.log = log
-        self.rows: list[dict[str, Any]] = []
-        self.started = time.perf_counter()
 
-    def attach(self, engine: Engine) -> None:
-        """Register with the engine."""
-        engine.add_event_handler(Events.STARTED, self._start)
-        engine.add_event_handler(Events.GET_BATCH_COMPLETED, self._announce)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._report_batch)
-        engine.add_event_handler(Events.COMPLETED, self._finish)
-
-    def _start(self, engine: Engine) -> None:
-        self.rows = []
-        self.started = time.perf_counter()
-
-    def _announce(self, engine: Engine) -> None:
-        batch = engine.state.batch
-        masks = batch.get(self.keys["skull"]) if isinstance(batch, Mapping) else None
-        if masks is None:
-            return
-        number = f"{len(self.rows) + 1}" + (f"/{self.total}" if self.total else "")
-        shape = "x".join(str(n) for n in masks.shape[2:])
-        self.log(f"[{number}] completing {_source_name(masks)} ({shape} voxels) ...")
-
-    def _report_batch(self, engine: Engine) -> None:
-        outputs, inputs = engine.state.output, engine.state.batch
-        if not isinstance(outputs, (list, tuple)):
-            raise TypeError("CompletionReport needs decollated items: leave the evaluator's decollate=True.")
-        for source, output in zip(inputs, outputs, strict=True):
-            self._report({**source, **output})
-
-    def _report(self, item: Mapping[str, Any]) -> None:
+    def report(self, item: Mapping[str, Any]) -> None:
+        """Score, mesh and draw one case."""
         skull, completed, implant = (item[self.keys[name]] for name in ("skull", "completed", "implant"))
-        name = str(item.get(self.name_key) or _source_name(skull))
+        name = str(item.get(self.name_key) or source_name(skull))
         spacing = spacing_of(skull)
         row: dict[str, Any] = {"case": name, "implant_ml": volume_ml(implant, spacing=spacing)}
         for key in ("completed", "implant"):
-            saved = _saved_to(item[self.keys[key]])
+            saved = saved_to(item[self.keys[key]])
             if saved is not None:
                 row[f"{key}_file"] = saved
         truth = item.get(self.keys["truth"])
@@ -119,23 +87,17 @@ class CompletionReport:
                 skull, completed, implant, spacing=spacing, path=path, title=name, truth=true_implant
             )
             row["figure"] = str(path)
-        row["seconds"] = round(time.perf_counter() - self.started, 1)
-        self.started = time.perf_counter()
+        row["seconds"] = self.seconds
         self.rows.append(row)
         self.log("    " + summary_line(row))
 
-    def _finish(self, engine: Engine) -> None:
-        if not self.rows:
-            return
+    def finish(self) -> None:
+        """Write ``cases.csv`` and name all files."""
         path = write_case_table(self.rows, self.output_dir / "cases.csv")
         self.log(
             f"{len(self.rows)} completed. Masks, meshes, pictures and the table are in {self.output_dir}:"
         )
-        for row in self.rows:
-            self.log(f"  {row['case']}: {summary_line(row)}")
-            for kind in ("completed_file", "implant_file", "mesh", "figure"):
-                if kind in row:
-                    self.log(f"    {row[kind]}")
+        self.list_rows(summary_line, ("completed_file", "implant_file", "mesh", "figure"))
         self.log(f"    {path}")
 
 
@@ -149,17 +111,3 @@ def summary_line(row: Mapping[str, Any]) -> str:
         parts.append(f"whole-skull Dice {row['skull_dice']:.4f}")
     parts.append(f"{row['seconds']:.1f} s")
     return ", ".join(parts)
-
-
-def _saved_to(mask: Any) -> str | None:
-    """Where ``SaveMaskd`` wrote a mask, if it did."""
-    path = getattr(mask, "meta", {}).get("saved_to")
-    return None if path is None else str(path)
-
-
-def _source_name(mask: Any) -> str:
-    """Case name from a MetaTensor's file name; a batch is named by its first item."""
-    name = getattr(mask, "meta", {}).get("filename_or_obj", "case")
-    if isinstance(name, (list, tuple)):
-        name = name[0]
-    return case_name(name)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import trimesh
-from scipy import ndimage
+from scipy import ndimage, sparse
 from skimage.measure import marching_cubes
 
 from monai_sparse_refine.errors import InputError
@@ -19,20 +19,26 @@ __all__ = ["mask_to_mesh", "write_mesh"]
 
 # How far the values of a smoothed mask keep from the level of its surface: a hundredth of a voxel or two.
 CLEARANCE = 0.01
+# A voxel does not tell where in it the surface runs, so that a vertex may go half a voxel to make the surface even.
+FREEDOM = 0.5
+STEPS = 20  # of at most half the way to the mean of the neighbours
+SAMENESS = 24  # power of the cosine between two normals: neighbours across an edge do not pull, or it would be worn off
 
 
 def mask_to_mesh(mask: Any, *, affine: Any = None, smooth_mm: float = 0.6) -> trimesh.Trimesh:
     """Surface of a mask: closed, facing outwards, in world millimetres.
 
-    The mask is smoothed before its surface is taken, so that the steps of the voxels go, and the surface is
-    taken at the level at which it encloses the voxels' own volume, so that smoothing neither shrinks nor
-    swells it.
+    The mask is smoothed before its surface is taken, so that the steps of the voxels go. Where the surface runs
+    nearly along the voxels, as at the vertex of a skull, the steps are too wide for that and leave terraces. So
+    vertices move towards their neighbours, by half a voxel at most and not across edges (after constrained elastic
+    surface nets, Gibson 1998, doi 10.1007/BFb0056277). The surface is taken at the level at which it then encloses
+    the voxels' own volume, so that smoothing neither shrinks nor swells it.
 
     Args:
         mask: [X, Y, Z] or [1, X, Y, Z], not empty.
         affine: voxel to world mm, RAS, [4, 4]; None takes that of a MetaTensor.
-        smooth_mm: standard deviation of the smoothing along each axis, in mm, held between 0.4 and 1 voxel; 0
-            for none.
+        smooth_mm: standard deviation of the mask's smoothing along each axis, in mm, held between 0.4 and 1 voxel;
+            0 for the bare surface of the voxels.
 
     Returns:
         The mesh.
@@ -77,14 +83,30 @@ def _surface(field: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
     return vertices.astype(np.float64), faces
 
 
+def _even_out(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Vertices (N, 3) moved towards the mean of their neighbours, by at most FREEDOM voxels along each axis."""
+    # Every edge of a closed surface stands in two triangles, once in each direction.
+    start, end = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
+    normals = trimesh.Trimesh(vertices, faces, process=False).vertex_normals
+    weight = np.clip(np.einsum("ij,ij->i", normals[start], normals[end]), 0, 1) ** SAMENESS
+    weight /= 2 * np.bincount(start, minlength=len(vertices))[start]
+    pull = sparse.csr_matrix((weight, (start, end)), shape=(len(vertices),) * 2)
+    pull -= sparse.diags(np.bincount(start, weight, minlength=len(vertices)))
+    moved = vertices
+    for _ in range(STEPS):
+        moved = np.clip(moved + pull @ moved, vertices - FREEDOM, vertices + FREEDOM)
+    return moved
+
+
 def _surface_of_volume(field: np.ndarray, voxels: float) -> tuple[np.ndarray, np.ndarray]:
-    """The surface that encloses a given volume, by false position on the level."""
+    """The even surface that encloses a given volume, by false position on the level."""
     # A sliver that smoothing has all but dissolved is taken at a level that it still reaches.
     low, high = 0.1, min(0.75, 0.9 * float(field.max()))
     level, best, least = min(0.5, high), None, np.inf
     excess = {}
     for _ in range(4):
         vertices, faces = _surface(field, level)
+        vertices = _even_out(vertices, faces)
         corners = vertices[faces]  # (M, 3 corners, 3)
         # Tetrahedra from the origin to each triangle: their signed volumes sum up to what is enclosed.
         inside = np.einsum("ij,ij->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6

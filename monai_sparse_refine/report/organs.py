@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ignite.engine import Engine, Events
 
 from monai_sparse_refine.metrics import components, dice, hd95, surface_dice
+from monai_sparse_refine.report.case_report import CaseReport, saved_to, source_name
 from monai_sparse_refine.report.table import write_case_table
-from monai_sparse_refine.volume import as_volume, case_name, spacing_of
+from monai_sparse_refine.volume import as_volume, spacing_of
 
 __all__ = ["OrganReport"]
 
 
-class OrganReport:
+class OrganReport(CaseReport):
     """Report every refined case of an evaluator: a line for each organ, and ``organs.csv`` at the end.
 
     Attach it to a MONAI evaluator (``val_handlers``) whose postprocessing leaves refined label maps [1, X, Y, Z], what
@@ -42,48 +41,22 @@ class OrganReport:
         truth_key: str = "truth",
         log: Callable[[str], None] = print,
     ) -> None:
-        self.output_dir = Path(output_dir)
-        self.total = total
+        super().__init__(output_dir, total=total, log=log)
         self.pred_key, self.dense_key = pred_key, dense_key
         self.report_key, self.truth_key = report_key, truth_key
-        self.log = log
-        self.rows: list[dict[str, Any]] = []
-        self.cases = 0
-        self.started = time.perf_counter()
 
-    def attach(self, engine: Engine) -> None:
-        """Register with the engine."""
-        engine.add_event_handler(Events.STARTED, self._start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._report_batch)
-        engine.add_event_handler(Events.COMPLETED, self._finish)
-
-    def _start(self, engine: Engine) -> None:
-        self.rows, self.cases = [], 0
-        self.started = time.perf_counter()
-
-    def _report_batch(self, engine: Engine) -> None:
-        outputs: Any = engine.state.output
-        if not isinstance(outputs, (list, tuple)):
-            raise TypeError("OrganReport needs decollated items: leave the evaluator's decollate=True.")
-        sources: Any = engine.state.batch
-        for source, output in zip(sources, outputs, strict=True):
-            self._report({**source, **output})
-
-    def _report(self, item: Mapping[str, Any]) -> None:
+    def report(self, item: Mapping[str, Any]) -> None:
+        """Tell of each organ of one case."""
         pred = item[self.pred_key]
-        name = case_name(getattr(pred, "meta", {}).get("filename_or_obj", "case"))
-        self.cases += 1
-        total = f"/{self.total}" if self.total else ""
-        saved = getattr(pred, "meta", {}).get("saved_to")
+        name, saved = source_name(pred), saved_to(pred)
         where = "" if saved is None else f" -> {saved}"
-        self.log(f"[{self.cases}{total}] {name}: {time.perf_counter() - self.started:.1f} s{where}")
+        self.log(f"{self.number} {name}: {self.seconds:.1f} s{where}")
         for line in item[self.report_key]:
             row = {"case": name, **{key: value for key, value in line.items() if key != "ids"}}
             if self.truth_key in item:
                 row |= self._scores(item, line["ids"])
             self.rows.append(row)
             self.log("    " + _summary(row))
-        self.started = time.perf_counter()
 
     def _scores(self, item: Mapping[str, Any], ids: list[int]) -> dict[str, Any]:
         truth = np.isin(as_volume(item[self.truth_key]), ids)
@@ -97,10 +70,10 @@ class OrganReport:
             scores[f"components_{stage}"] = components(mask)
         return scores
 
-    def _finish(self, engine: Engine) -> None:
-        if self.rows:
-            path = write_case_table(self.rows, self.output_dir / "organs.csv")
-            self.log(f"{self.cases} done, table: {path}")
+    def finish(self) -> None:
+        """Write ``organs.csv``."""
+        path = write_case_table(self.rows, self.output_dir / "organs.csv")
+        self.log(f"{self.cases} done, table: {path}")
 
 
 def _summary(row: Mapping[str, Any]) -> str:

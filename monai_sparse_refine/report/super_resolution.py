@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ignite.engine import Engine, Events
-
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.metrics import dice, hd95, reconstruction_error, surface_dice, volume_ml
+from monai_sparse_refine.report.case_report import CaseReport, saved_to, shape_text, source_name
 from monai_sparse_refine.report.super_resolution_figure import super_resolution_figure
 from monai_sparse_refine.report.table import write_case_table
-from monai_sparse_refine.volume import case_name, spacing_of
+from monai_sparse_refine.volume import spacing_of
 
 __all__ = ["SuperResolutionReport", "super_resolution_scores"]
 
 
-class SuperResolutionReport:
+class SuperResolutionReport(CaseReport):
     """Report every super-resolved mask of an evaluator: a progress line, picture and table row.
 
     Attach it to a MONAI evaluator (``val_handlers``); the postprocessing must leave [1, X, Y, Z] masks under the
@@ -44,54 +42,23 @@ class SuperResolutionReport:
         figure: bool = True,
         log: Callable[[str], None] = print,
     ) -> None:
-        self.output_dir = Path(output_dir)
-        self.total = total
+        super().__init__(output_dir, total=total, log=log, source_key=coarse_key, verb="super-resolving")
         self.coarse_key, self.fine_key, self.truth_key = coarse_key, fine_key, truth_key
         self.figure = figure
-        self.log = log
-        self.rows: list[dict[str, Any]] = []
-        self.started = time.perf_counter()
 
-    def attach(self, engine: Engine) -> None:
-        """Register with the engine."""
-        engine.add_event_handler(Events.STARTED, self._start)
-        engine.add_event_handler(Events.GET_BATCH_COMPLETED, self._announce)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._report_batch)
-        engine.add_event_handler(Events.COMPLETED, self._finish)
-
-    def _start(self, engine: Engine) -> None:
-        self.rows = []
-        self.started = time.perf_counter()
-
-    def _announce(self, engine: Engine) -> None:
-        batch = engine.state.batch
-        masks = batch.get(self.coarse_key) if isinstance(batch, Mapping) else None
-        if masks is None:
-            return
-        number = f"{len(self.rows) + 1}" + (f"/{self.total}" if self.total else "")
-        self.log(f"[{number}] super-resolving {_source_name(masks)} ({_shape(masks)} voxels) ...")
-
-    def _report_batch(self, engine: Engine) -> None:
-        outputs, inputs = engine.state.output, engine.state.batch
-        if not isinstance(outputs, (list, tuple)):
-            raise TypeError(
-                "SuperResolutionReport needs decollated items: leave the evaluator's decollate=True."
-            )
-        for source, output in zip(inputs, outputs, strict=True):
-            self._report({**source, **output})
-
-    def _report(self, item: Mapping[str, Any]) -> None:
+    def report(self, item: Mapping[str, Any]) -> None:
+        """Score and draw one case."""
         coarse, fine, truth = item[self.coarse_key], item[self.fine_key], item.get(self.truth_key)
-        name = _source_name(coarse)
+        name = source_name(coarse)
         row: dict[str, Any] = {
             "case": name,
-            "from": _shape(coarse),
-            "to": _shape(fine),
+            "from": shape_text(coarse),
+            "to": shape_text(fine),
             "ml_before": volume_ml(coarse),
             "ml_after": volume_ml(fine),
         }
-        if saved := getattr(fine, "meta", {}).get("saved_to"):
-            row["file"] = str(saved)
+        if saved := saved_to(fine):
+            row["file"] = saved
         if truth is not None:
             try:
                 row.update(super_resolution_scores(fine, truth))
@@ -103,21 +70,15 @@ class SuperResolutionReport:
             masks = {"coarse": coarse, "super-resolved": fine} | ({} if truth is None else {"truth": truth})
             path = super_resolution_figure(masks, path=self.output_dir / f"{name}.png", title=name)
             row["figure"] = str(path)
-        row["seconds"] = round(time.perf_counter() - self.started, 1)
-        self.started = time.perf_counter()
+        row["seconds"] = self.seconds
         self.rows.append(row)
         self.log("    " + summary_line(row))
 
-    def _finish(self, engine: Engine) -> None:
-        if not self.rows:
-            return
+    def finish(self) -> None:
+        """Write ``cases.csv`` and name all files."""
         path = write_case_table(self.rows, self.output_dir / "cases.csv")
         self.log(f"{len(self.rows)} super-resolved. Masks, pictures and the table are in {self.output_dir}:")
-        for row in self.rows:
-            self.log(f"  {row['case']}: {summary_line(row)}")
-            for kind in ("file", "figure"):
-                if kind in row:
-                    self.log(f"    {row[kind]}")
+        self.list_rows(summary_line, ("file", "figure"))
         self.log(f"    {path}")
 
 
@@ -145,13 +106,3 @@ def summary_line(row: Mapping[str, Any]) -> str:
         parts.append(f"surface Dice {row['surface_dice_1_voxel']:.4f}")
     parts.append(f"{row['seconds']:.1f} s")
     return ", ".join(parts)
-
-
-def _shape(mask: Any) -> str:
-    return "x".join(str(n) for n in mask.shape[-3:])
-
-
-def _source_name(mask: Any) -> str:
-    """Case name from a MetaTensor's file name; a batch is named by its first item."""
-    name = getattr(mask, "meta", {}).get("filename_or_obj", "case")
-    return case_name(name[0] if isinstance(name, (list, tuple)) else name)

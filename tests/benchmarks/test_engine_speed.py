@@ -17,7 +17,8 @@ from benchmarks.engine_steps import load, measure, shape_of
 @pytest.mark.parametrize("mode", ["inference", "training"])
 def test_a_measurement(task: str, mode: str) -> None:
     result = measure(volume="16,16,16", task=task, mode=mode, side="native", repeats=1)
-    assert result["seconds"] > 0 and result["gigabytes"] >= 0
+    assert set(result) == {"seconds", "gigabytes", "voxels"}
+    assert 0 < result["seconds"] < 60 and 0 <= result["gigabytes"] < 1
     assert result["voxels"] == len(load("16,16,16")[0])
 
 

@@ -171,6 +171,16 @@ def test_a_case_that_cannot_be_used_does_not_stop_the_others(places, skull, caps
     assert [row["case"] for row in table(places / "out")] == ["b"]
 
 
+@pytest.mark.parametrize("values, message", [(0, "empty"), (1, "1 everywhere")])
+def test_where_no_case_can_be_used_nothing_is_written_or_promised(places, capsys, values, message):
+    source = save(places / "a.nii.gz", np.full((9, 8, 7), values, np.uint8), np.eye(4))
+    assert main(["refine", str(source), "out", "--device", "cpu"]) == 1
+    text = capsys.readouterr()
+    assert text.out.strip() == "0 of 1 cases done; nothing is written"
+    assert text.err.count("error: ") == 1 and message in text.err
+    assert list((places / "out").iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -66,11 +66,36 @@ def test_the_surface_is_smooth_where_the_voxels_are_not():
     assert abs(smooth.area - sphere) < 0.5 * abs(rough.area - sphere)
 
 
+def test_no_terraces_where_the_surface_runs_along_the_voxels():
+    """The vertex of a skull: a cap of a shell of 75 mm radius, 6 mm thick, on voxels of 1 mm."""
+    x, y, z = np.ogrid[-35:36, -35:36, 0:80]
+    radius = np.sqrt(x**2 + y**2 + z**2)
+    cap = (radius < 75) & (radius >= 69) & (np.hypot(x, y) < 30)
+    mesh = mask_to_mesh(cap, affine=affine_of((1, 1, 1), offset=(-35, -35, 0)))
+    assert mesh.is_watertight and mesh.volume == pytest.approx(cap.sum(), rel=0.01)
+    distance = np.linalg.norm(mesh.vertices, axis=1)
+    outside = (distance > 72) & (np.hypot(*mesh.vertices[:, :2].T) < 20)
+    assert (distance[outside] - 75).std() < 0.13
+    edges = mesh.edges_unique[outside[mesh.edges_unique].all(axis=1)]
+    steps = np.abs(np.diff(distance[edges], axis=1)) / mesh.edges_unique_length.mean()
+    assert steps.max() < 0.2
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 8), (30, 30, 6)])
+def test_edges_stay_and_faces_stay_in_place(shape):
+    mask = np.pad(np.ones(shape, dtype=bool), 2)
+    mesh = mask_to_mesh(mask, affine=affine_of((1.0, 1.0, 2.0)))
+    voxels = mesh.vertices / (1.0, 1.0, 2.0)
+    np.testing.assert_allclose(np.ptp(voxels, axis=0), shape, atol=0.4)
+    to_edge = np.linalg.norm((voxels - np.add(shape, 1.5))[:, [0, 2]], axis=1)
+    assert to_edge.min() < 0.9  # 0.5 before vertices move, 1.0 where edges are not kept
+
+
 def test_a_mask_up_to_the_edge_of_the_volume_is_closed():
     mesh = mask_to_mesh(np.ones((5, 6, 7)), affine=np.eye(4))
     assert mesh.is_watertight
     assert mesh.volume == pytest.approx(210, rel=0.08)
-    np.testing.assert_allclose(mesh.bounds, [[-0.5, -0.5, -0.5], [4.5, 5.5, 6.5]], atol=0.25)
+    np.testing.assert_allclose(mesh.bounds, [[-0.5, -0.5, -0.5], [4.5, 5.5, 6.5]], atol=0.3)
 
 
 @settings(max_examples=40, deadline=None)
