@@ -175,17 +175,21 @@ class MaskRefiner(nn.Module):
     def _mark_known(
         self, levels: Sequence[LevelPrediction], x: Tensor, target: Tensor
     ) -> list[LevelPrediction]:
-        """Mark what the mask to refine (the first channel) tells already; give the last level a soft target.
+        """Mark what the mask to refine tells already; give the last level a soft target.
+
+        The mask is the first channel, or where there is a core channel, that one.
 
         A cell of a coarse level is known where it holds a voxel of the mask; a voxel of the last level where the
         mask is active and is what the target is (fractions to within ``SAME_FRACTION``).
         """
-        cells = OccupiedCells(active_coordinates(x[:, :1], self.active_threshold))
+        channel = self.core_channel or 0
+        mask = x[:, channel : channel + 1]
+        cells = OccupiedCells(active_coordinates(mask, self.active_threshold))
         marked = [level._replace(known=cells.at(level.coordinates, stride=level.stride)) for level in levels]
         fine = marked[-1]
         rows = fine.coordinates.long()
         index = (rows[:, 0], torch.zeros_like(rows[:, 0]), *rows[:, 1:].unbind(1))
-        truth, given = (volume[index].to(fine.logits.dtype) for volume in (target, x))
+        truth, given = (volume[index].to(fine.logits.dtype) for volume in (target, mask))
         known = (given > self.active_threshold) & ((truth - given).abs() <= SAME_FRACTION)
         marked[-1] = fine._replace(target=truth, known=known)
         return marked

@@ -20,10 +20,11 @@ def case(organs=(1, 2, 3, 4)) -> dict:
         labels[0, start : start + 8, 8:20, 5:15] = number
         soft[number, start + 2 : start + 10, 8:20, 5:15] = 200
     soft[0] = 255 - soft[1:].sum(0)
+    dense = soft.argmax(0, keepdim=True).to(torch.uint8)
     hu = torch.arange(60.0).reshape(1, 60, 1, 1).expand(1, 60, 30, 20).clone()
     return {
         key: MetaTensor(value, affine=AFFINE)
-        for key, value in (("label", labels), ("probability", soft), ("intensity", hu))
+        for key, value in (("label", labels), ("probability", soft), ("intensity", hu), ("dense", dense))
     }
 
 
