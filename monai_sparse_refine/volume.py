@@ -133,7 +133,7 @@ def bounding_box(mask: np.ndarray, *, margin: int | Sequence[int] = 0) -> tuple[
 
 def affine_of_box(affine: Any, box: Sequence[slice]) -> np.ndarray:
     """Affine [4, 4] of a box of a grid, from the grid's own (numpy or tensor)."""
-    shifted = np.array(affine, dtype=float)
+    shifted = np.asarray(affine, dtype=float).copy()
     shifted[:3, 3] += shifted[:3, :3] @ [part.start for part in box]
     return shifted
 

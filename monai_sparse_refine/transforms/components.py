@@ -90,26 +90,24 @@ def _near(
     labels: np.ndarray, sizes: np.ndarray, candidates: np.ndarray, mm: np.ndarray, reach: float
 ) -> np.ndarray:
     """Which components stay: the largest, and of the candidates what is within reach of one that stays."""
-    trees = {number: cKDTree(_border(labels == number) * mm) for number in np.flatnonzero(candidates)}
+    trees: dict[int, Any] = {
+        int(number): cKDTree(_border(labels == number) * mm) for number in np.flatnonzero(candidates)
+    }
     kept = {int(sizes.argmax())}
-    fresh = set(kept)
+    fresh = kept
     while fresh:
-        waiting = [number for number in trees if number not in kept]
-        # One neighbour of any point of the other component is enough.
-        fresh = {
-            number
-            for number in waiting
-            if any(
-                np.isfinite(
-                    trees[number].query(trees[other].data, distance_upper_bound=reach + 1e-6)[0]
-                ).any()
-                for other in fresh
-            )
-        }
-        kept |= fresh
+        waiting = trees.keys() - kept
+        fresh = {one for one in waiting if any(_touch(trees[one], trees[other], reach) for other in fresh)}
+        kept = kept | fresh
     stays = np.zeros_like(candidates)
     stays[list(kept)] = True
     return stays
+
+
+def _touch(one: Any, other: Any, reach: float) -> bool:
+    """Whether two clouds of points have a pair within reach; just within is not lost to rounding."""
+    distances, _ = one.query(other.data, distance_upper_bound=reach * (1 + 1e-9) + 1e-9)
+    return bool(np.isfinite(distances).any())
 
 
 def _border(component: np.ndarray) -> np.ndarray:

@@ -133,12 +133,12 @@ class RefineRecipe:
         if box is None:
             return self._refine(mask, intensity, probability, label, device)
         # What far components took is not worth the network's time.
-        cut = MetaTensor(mask.as_tensor()[(slice(None), *box)], affine=affine_of_box(mask.affine, box))
-        others = (
-            None if volume is None else volume[(slice(None), *box)] for volume in (intensity, probability)
-        )
+        part = (slice(None), *box)
+        grid = torch.as_tensor(affine_of_box(mask.affine, box))
+        cut = MetaTensor(mask.as_tensor()[part], affine=grid)
+        hu, soft = (None if volume is None else volume[part] for volume in (intensity, probability))
         out = np.zeros(tuple(mask.shape[1:]), dtype=np.uint8)
-        out[box] = self._refine(cut, *others, label, device)
+        out[box] = self._refine(cut, hu, soft, label, device)
         return out
 
     def _refine(

@@ -59,6 +59,16 @@ def test_masks_alone_are_corrupted_and_have_no_probability():
     assert any(torch.equal(out["image"].float(), out["label"]) for out in plain)
 
 
+def test_some_masks_are_the_truth_as_it_is():
+    for seed in range(6):
+        out = draw(seed, untouched=1, corrupted=1)
+        assert torch.equal(out["image"].float(), out["label"]) and "probability" not in out
+    kept = sum(
+        torch.equal(o["image"].float(), o["label"]) for o in (draw(s, untouched=0.5) for s in range(40))
+    )
+    assert 10 < kept < 32
+
+
 def test_a_patch_lies_in_the_volume_and_holds_some_of_the_organ():
     for seed in range(10):
         out = draw(seed, patch=(16, 50, 8))
