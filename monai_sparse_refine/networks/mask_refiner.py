@@ -54,7 +54,7 @@ class MaskRefiner(nn.Module):
             cost nothing, unless another channel makes them active. None: there are none.
         head_channels: channels that say, 1 in one of them, which kind of mask it is (which organ), and with that which
             of as many heads answers; they are then no features. None: one head for all.
-        channels, deepest_kernel, head_bias, keep_threshold, fuse, max_voxels, engine: see
+        channels, deepest_kernel, head_bias, keep_threshold, fuse, max_voxels, engine, frozen_norm: see
             :class:`SparseGenerativeUNet`.
     """
 
@@ -74,6 +74,7 @@ class MaskRefiner(nn.Module):
         residual_channel: int | None = None,
         core_channel: int | None = None,
         head_channels: Sequence[int] | None = None,
+        frozen_norm: bool = False,
     ) -> None:
         super().__init__()
         if not 0 <= active_threshold < 1:
@@ -95,6 +96,7 @@ class MaskRefiner(nn.Module):
         self.network = SparseGenerativeUNet(
             in_channels=len(self.feature_channels),
             outputs=max(1, len(self.head_channels)),
+            frozen_norm=frozen_norm,
             channels=channels,
             dimension=spatial_dims,
             deepest_kernel=deepest_kernel,

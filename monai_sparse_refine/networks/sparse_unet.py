@@ -57,6 +57,8 @@ class SparseGenerativeUNet(nn.Module):
         max_voxels: most voxels that any level may generate; above it the most probable parents stay, with a
             warning. The deepest level generates at most ``deepest_kernel ** dimension`` per input cell.
         engine: "auto", "minkowski" or "native" (see :func:`monai_sparse_refine.engine.get_engine`).
+        frozen_norm: normalise with the running statistics in training too. Statistics of a few small patches are not
+            those of a whole volume; a last phase of training with frozen ones fits the weights to what inference uses.
         outputs: heads of their own for so many kinds of masks, one of which answers for each case of a batch.
     """
 
@@ -72,6 +74,7 @@ class SparseGenerativeUNet(nn.Module):
         fuse: bool = False,
         max_voxels: int = 8_000_000,
         engine: str = "auto",
+        frozen_norm: bool = False,
         outputs: int = 1,
     ) -> None:
         super().__init__()
@@ -85,6 +88,7 @@ class SparseGenerativeUNet(nn.Module):
         self.levels = len(widths) - 1
         self.keep_threshold = keep_threshold
         self.max_voxels = max_voxels
+        self.frozen_norm = frozen_norm
         me = get_engine(engine)
         self.engine_name = me.__name__.rsplit(".", 1)[-1]  # what "auto" meant when the layers were made
         options = {"dimension": dimension}
@@ -113,6 +117,17 @@ class SparseGenerativeUNet(nn.Module):
             join = _residual(me, fine, options) if fuse else None
             self.decoder.append(_Growth(grow, _norm(me, fine), refine, join))
             self.heads.append(head)
+        self.train()
+
+    def train(self, mode: bool = True) -> SparseGenerativeUNet:
+        """Training or evaluation mode; frozen norms stay in evaluation mode."""
+        super().train(mode)
+        if self.frozen_norm:
+            kind = get_engine(self.engine_name).MinkowskiBatchNorm
+            for module in self.modules():
+                if isinstance(module, kind):
+                    module.eval()
+        return self
 
     def forward(
         self,
