@@ -137,6 +137,8 @@ def _rows_of(
     yield from _scores(case, "corrupted, largest component + holes", classical(corrupted), truth, none, ct)
     yield from _scores(case, "corrupted, ours without intensities", refine(corrupted), truth, none, ct)
     yield from _scores(case, "corrupted, ours", refine(corrupted, ct), truth, none, ct)
+    yield from _scores(case, "true, ours without intensities", refine(truth), truth, none, ct)
+    yield from _scores(case, "true, ours", refine(truth, ct), truth, none, ct)
 
 
 def _scores(

@@ -12,6 +12,7 @@ from monai.data import MetaTensor
 from monai_sparse_refine.errors import InputError
 
 __all__ = [
+    "affine_of_box",
     "as_mask",
     "as_volume",
     "bounding_box",
@@ -128,6 +129,13 @@ def bounding_box(mask: np.ndarray, *, margin: int | Sequence[int] = 0) -> tuple[
         for start, stop, m, size in zip(starts, stops, margins, mask.shape, strict=True)
     ]
     return (box[0], box[1], box[2])
+
+
+def affine_of_box(affine: Any, box: Sequence[slice]) -> np.ndarray:
+    """Affine [4, 4] of a box of a grid, from the grid's own (numpy or tensor)."""
+    shifted = np.asarray(affine, dtype=float).copy()
+    shifted[:3, 3] += shifted[:3, :3] @ [part.start for part in box]
+    return shifted
 
 
 def surface(mask: np.ndarray) -> np.ndarray:

@@ -52,7 +52,9 @@ class MaskRefiner(nn.Module):
             +-3, so that it can be overruled) is added to those of the finest level. None: nothing is added.
         core_channel: channel that is 0.5 where the mask is taken as it is: such voxels get the logit ``CORE_LOGIT`` and
             cost nothing, unless another channel makes them active. None: there are none.
-        channels, deepest_kernel, head_bias, keep_threshold, fuse, max_voxels, engine: see
+        head_channels: channels that say, 1 in one of them, which kind of mask it is (which organ), and with that which
+            of as many heads answers; they are then no features. None: one head for all.
+        channels, deepest_kernel, head_bias, keep_threshold, fuse, max_voxels, engine, frozen_norm: see
             :class:`SparseGenerativeUNet`.
     """
 
@@ -71,6 +73,8 @@ class MaskRefiner(nn.Module):
         engine: str = "auto",
         residual_channel: int | None = None,
         core_channel: int | None = None,
+        head_channels: Sequence[int] | None = None,
+        frozen_norm: bool = False,
     ) -> None:
         super().__init__()
         if not 0 <= active_threshold < 1:
@@ -78,13 +82,21 @@ class MaskRefiner(nn.Module):
         for name, channel in (("residual_channel", residual_channel), ("core_channel", core_channel)):
             if channel is not None and not 0 <= channel < in_channels:
                 raise ValueError(f"{name} must be one of {in_channels} channels, got {channel}.")
+        self.head_channels = tuple(head_channels or ())
+        if not all(0 <= channel < in_channels for channel in self.head_channels):
+            raise ValueError(
+                f"head_channels must be some of {in_channels} channels, got {self.head_channels}."
+            )
+        self.feature_channels = [i for i in range(in_channels) if i not in self.head_channels]
         self.in_channels = in_channels
         self.residual_channel = residual_channel
         self.core_channel = core_channel
         self.spatial_dims = spatial_dims
         self.active_threshold = active_threshold
         self.network = SparseGenerativeUNet(
-            in_channels=in_channels,
+            in_channels=len(self.feature_channels),
+            outputs=max(1, len(self.head_channels)),
+            frozen_norm=frozen_norm,
             channels=channels,
             dimension=spatial_dims,
             deepest_kernel=deepest_kernel,
@@ -134,7 +146,7 @@ class MaskRefiner(nn.Module):
             sparse = self._to_sparse(x, active)
             wanted = target if core is None or target is None else target * ~core
             truth = None if wanted is None else active_coordinates(wanted, self.active_threshold)
-            levels = self.network(sparse, bounds=spatial, target=truth)
+            levels = self.network(sparse, bounds=spatial, target=truth, output=self._head(x))
             levels = [*levels[:-1], self._with_prior(levels[-1], x)]
             if wanted is not None:
                 levels = self._mark_known(levels, x, wanted)
@@ -147,6 +159,12 @@ class MaskRefiner(nn.Module):
         if core is not None:
             dense[core[:, 0]] = CORE_LOGIT
         return dense.unsqueeze(1)
+
+    def _head(self, x: Tensor) -> Tensor | None:
+        """Which head answers for each case, (B,); None where there is one."""
+        if not self.head_channels:
+            return None
+        return x[:, self.head_channels].flatten(2).amax(2).argmax(1)
 
     def _core(self, x: Tensor) -> Tensor | None:
         """Voxels that stay as they are, [B, 1, *spatial] bool."""
@@ -175,23 +193,28 @@ class MaskRefiner(nn.Module):
     def _mark_known(
         self, levels: Sequence[LevelPrediction], x: Tensor, target: Tensor
     ) -> list[LevelPrediction]:
-        """Mark what the mask to refine (the first channel) tells already; give the last level a soft target.
+        """Mark what the mask to refine tells already; give the last level a soft target.
+
+        The mask is the first channel, or where there is a core channel, that one.
 
         A cell of a coarse level is known where it holds a voxel of the mask; a voxel of the last level where the
         mask is active and is what the target is (fractions to within ``SAME_FRACTION``).
         """
-        cells = OccupiedCells(active_coordinates(x[:, :1], self.active_threshold))
+        channel = self.core_channel or 0
+        mask = x[:, channel : channel + 1]
+        cells = OccupiedCells(active_coordinates(mask, self.active_threshold))
         marked = [level._replace(known=cells.at(level.coordinates, stride=level.stride)) for level in levels]
         fine = marked[-1]
         rows = fine.coordinates.long()
         index = (rows[:, 0], torch.zeros_like(rows[:, 0]), *rows[:, 1:].unbind(1))
-        truth, given = (volume[index].to(fine.logits.dtype) for volume in (target, x))
+        truth, given = (volume[index].to(fine.logits.dtype) for volume in (target, mask))
         known = (given > self.active_threshold) & ((truth - given).abs() <= SAME_FRACTION)
         marked[-1] = fine._replace(target=truth, known=known)
         return marked
 
     def _to_sparse(self, x: Tensor, active: Tensor) -> object:
-        features = x.movedim(1, -1)[tuple(active.unbind(1))].to(self._dtype())  # (N, C)
+        chosen = x[:, self.feature_channels] if self.head_channels else x
+        features = chosen.movedim(1, -1)[tuple(active.unbind(1))].to(self._dtype())  # (N, C)
         return get_engine(self.network.engine_name).SparseTensor(
             features=features, coordinates=active.int().contiguous()
         )

@@ -57,6 +57,9 @@ class SparseGenerativeUNet(nn.Module):
         max_voxels: most voxels that any level may generate; above it the most probable parents stay, with a
             warning. The deepest level generates at most ``deepest_kernel ** dimension`` per input cell.
         engine: "auto", "minkowski" or "native" (see :func:`monai_sparse_refine.engine.get_engine`).
+        frozen_norm: normalise with the running statistics in training too. Statistics of a few small patches are not
+            those of a whole volume; a last phase of training with frozen ones fits the weights to what inference uses.
+        outputs: heads of their own for so many kinds of masks, one of which answers for each case of a batch.
     """
 
     def __init__(
@@ -71,16 +74,21 @@ class SparseGenerativeUNet(nn.Module):
         fuse: bool = False,
         max_voxels: int = 8_000_000,
         engine: str = "auto",
+        frozen_norm: bool = False,
+        outputs: int = 1,
     ) -> None:
         super().__init__()
         widths = resolve_channels(channels)
         if max_voxels < 1:
             raise ValueError(f"max_voxels must be at least 1, got {max_voxels}.")
+        if outputs < 1:
+            raise ValueError(f"outputs must be at least 1, got {outputs}.")
         self.dimension = dimension
         self.channels = widths
         self.levels = len(widths) - 1
         self.keep_threshold = keep_threshold
         self.max_voxels = max_voxels
+        self.frozen_norm = frozen_norm
         me = get_engine(engine)
         self.engine_name = me.__name__.rsplit(".", 1)[-1]  # what "auto" meant when the layers were made
         options = {"dimension": dimension}
@@ -103,15 +111,31 @@ class SparseGenerativeUNet(nn.Module):
             grow = me.MinkowskiGenerativeConvolutionTranspose(
                 coarse, fine, kernel_size=kernel, stride=2, **options
             )
-            head = me.MinkowskiConvolution(fine, 1, kernel_size=1, bias=True, **options)
+            head = me.MinkowskiConvolution(fine, outputs, kernel_size=1, bias=True, **options)
             nn.init.constant_(head.bias, head_bias)
             refine = _block(me, me.MinkowskiConvolution(fine, fine, kernel_size=3, **options))
             join = _residual(me, fine, options) if fuse else None
             self.decoder.append(_Growth(grow, _norm(me, fine), refine, join))
             self.heads.append(head)
+        self.train()
+
+    def train(self, mode: bool = True) -> SparseGenerativeUNet:
+        """Training or evaluation mode; frozen norms stay in evaluation mode."""
+        super().train(mode)
+        if self.frozen_norm:
+            kind = get_engine(self.engine_name).MinkowskiBatchNorm
+            for module in self.modules():
+                if isinstance(module, kind):
+                    module.eval()
+        return self
 
     def forward(
-        self, x: Any, *, bounds: Sequence[int] | None = None, target: Tensor | None = None
+        self,
+        x: Any,
+        *,
+        bounds: Sequence[int] | None = None,
+        target: Tensor | None = None,
+        output: Tensor | None = None,
     ) -> list[LevelPrediction]:
         """Run the network.
 
@@ -120,6 +144,7 @@ class SparseGenerativeUNet(nn.Module):
             bounds: spatial shape of the volume in voxels; generated voxels outside [0, bounds) are removed.
             target: (M, 1 + D) coordinates of the true mask. Given, every level carries its target, and target
                 voxels are kept on the way down whatever their logit (training).
+            output: (B,) int64, which of the outputs answers for each case of the batch; needed with more than one.
 
         Returns:
             One prediction per generated level, coarsest first; the refined mask is the voxels of the last one
@@ -145,8 +170,11 @@ class SparseGenerativeUNet(nn.Module):
             x = union(stage(x, clip), skips.pop())
             if stage.fuse is not None:
                 x = x + stage.fuse(x)
-            logits = head(x).F.squeeze(1)  # (N,)
             coordinates = x.C
+            answers = head(x).F  # (N, outputs)
+            logits = (
+                answers[:, 0] if output is None else answers[_each(output[coordinates[:, 0].long()])]
+            )  # (N,)
             truth = None if members is None else members.at(coordinates, stride=stride)
             predictions.append(LevelPrediction(stride, coordinates, logits, truth))
             if level == 0:
@@ -178,6 +206,11 @@ class SparseGenerativeUNet(nn.Module):
         chosen = torch.zeros_like(keep)
         chosen[score.topk(budget).indices] = True
         return chosen
+
+
+def _each(column: Tensor) -> tuple[Tensor, Tensor]:
+    """Index of one column in each row."""
+    return torch.arange(len(column), device=column.device), column
 
 
 def resolve_channels(channels: str | Sequence[int]) -> tuple[int, ...]:

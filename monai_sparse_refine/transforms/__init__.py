@@ -87,6 +87,7 @@ from monai_sparse_refine.transforms.organ_features import (
     OrganFeaturesd,
     OrganFeaturesDict,
 )
+from monai_sparse_refine.transforms.organ_labels import OrganLabelsD, OrganLabelsd, OrganLabelsDict
 from monai_sparse_refine.transforms.organ_sample import (
     RandOrganSampleD,
     RandOrganSampled,
@@ -180,6 +181,9 @@ __all__ = [
     "OrganFeaturesD",
     "OrganFeaturesDict",
     "OrganFeaturesd",
+    "OrganLabelsD",
+    "OrganLabelsDict",
+    "OrganLabelsd",
     "RandCoarseScan",
     "RandCoarseScanD",
     "RandCoarseScanDict",

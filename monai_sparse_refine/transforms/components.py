@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,10 @@ from monai.config.type_definitions import NdarrayOrTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_dst_type
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from monai_sparse_refine.errors import InputError
-from monai_sparse_refine.volume import as_mask, bounding_box
+from monai_sparse_refine.volume import as_mask, bounding_box, spacing_of
 
 __all__ = [
     "KeepMajorComponents",
@@ -29,23 +30,38 @@ class KeepMajorComponents(Transform):
     """Remove the small components of a binary mask and fill its holes.
 
     A component (voxels that touch, diagonally too) stays where it has at least a fraction of the largest one's
-    voxels: in a scan that was cut off, an aorta may well be two pieces. A hole is background that the mask encloses.
+    voxels: in a scan that was cut off, an aorta may well be two pieces. With ``near_mm`` it also has to lie no farther
+    than that from the largest, or from another that stays: a broken esophagus stays whole, a piece of the liver that
+    was taken for heart goes, however large. A hole is background that the mask encloses.
 
     Args:
         fraction: of the largest component's voxels; 1 keeps the largest alone.
+        near_mm: largest gap, mm; None allows any.
         fill_holes: also fill the holes.
+        spacing: mm, for masks that carry no affine; needed for ``near_mm`` alone.
 
     Raises:
-        InputError: a fraction that is not from 0 to 1.
+        InputError: a fraction that is not from 0 to 1, a gap below 0; when called, a spacing that is not known.
     """
 
     backend = [TransformBackends.NUMPY]
 
-    def __init__(self, *, fraction: float = 0.1, fill_holes: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        fraction: float = 0.1,
+        near_mm: float | None = None,
+        fill_holes: bool = True,
+        spacing: float | Sequence[float] | None = None,
+    ) -> None:
         if not 0 <= fraction <= 1:
             raise InputError(f"fraction is {fraction}; expected a number from 0 to 1")
+        if near_mm is not None and not near_mm >= 0:
+            raise InputError(f"near_mm is {near_mm}; expected 0 mm or more, or None for any distance")
         self.fraction = fraction
+        self.near_mm = near_mm
         self.fill_holes = fill_holes
+        self.spacing = spacing
 
     def __call__(self, mask: NdarrayOrTensor) -> NdarrayOrTensor:
         """Clean a mask, [1, X, Y, Z]; shape, dtype, container and metadata stay."""
@@ -58,12 +74,55 @@ class KeepMajorComponents(Transform):
         if count > 1:
             sizes = np.bincount(labels.ravel())
             sizes[0] = 0
-            part = (sizes >= self.fraction * sizes.max())[labels] & part
+            stays = sizes >= max(1, self.fraction * sizes.max())
+            if self.near_mm is not None and np.count_nonzero(stays) > 1:
+                mm = np.asarray(spacing_of(mask, spacing=self.spacing))
+                stays = _near(labels, sizes, stays, mm, self.near_mm)
+            part = stays[labels]
         if self.fill_holes:
-            part = ndimage.binary_fill_holes(part)
+            part = _without_holes(part)
         out = np.zeros_like(source)
         out[box] = part
         return convert_to_dst_type(out.reshape(tuple(mask.shape)), dst=mask, dtype=mask.dtype)[0]
+
+
+def _near(
+    labels: np.ndarray, sizes: np.ndarray, candidates: np.ndarray, mm: np.ndarray, reach: float
+) -> np.ndarray:
+    """Which components stay: the largest, and of the candidates what is within reach of one that stays."""
+    trees: dict[int, Any] = {
+        int(number): cKDTree(_border(labels == number) * mm) for number in np.flatnonzero(candidates)
+    }
+    kept = {int(sizes.argmax())}
+    fresh = kept
+    while fresh:
+        waiting = trees.keys() - kept
+        fresh = {one for one in waiting if any(_touch(trees[one], trees[other], reach) for other in fresh)}
+        kept = kept | fresh
+    stays = np.zeros_like(candidates)
+    stays[list(kept)] = True
+    return stays
+
+
+def _touch(one: Any, other: Any, reach: float) -> bool:
+    """Whether two clouds of points have a pair within reach; just within is not lost to rounding."""
+    distances, _ = one.query(other.data, distance_upper_bound=reach * (1 + 1e-9) + 1e-9)
+    return bool(np.isfinite(distances).any())
+
+
+def _border(component: np.ndarray) -> np.ndarray:
+    """Voxels of a component that have a neighbour outside it, (N, 3)."""
+    box = bounding_box(component)
+    assert box is not None
+    part = component[box]
+    inner = ndimage.binary_erosion(part)
+    return np.argwhere(part & ~inner) + [side.start for side in box]
+
+
+def _without_holes(mask: np.ndarray) -> np.ndarray:
+    """Fill background that touches, face to face, no outer side of the box; much faster than flooding by dilation."""
+    background, _ = ndimage.label(np.pad(~mask, 1, constant_values=True))
+    return np.asarray((background != background[0, 0, 0])[1:-1, 1:-1, 1:-1])
 
 
 class KeepMajorComponentsd(MapTransform):
@@ -76,11 +135,15 @@ class KeepMajorComponentsd(MapTransform):
         keys: KeysCollection,
         *,
         fraction: float = 0.1,
+        near_mm: float | None = None,
         fill_holes: bool = True,
+        spacing: float | Sequence[float] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.clean = KeepMajorComponents(fraction=fraction, fill_holes=fill_holes)
+        self.clean = KeepMajorComponents(
+            fraction=fraction, near_mm=near_mm, fill_holes=fill_holes, spacing=spacing
+        )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Clean the [1, X, Y, Z] masks of a dictionary."""

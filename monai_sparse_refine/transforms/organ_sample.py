@@ -24,17 +24,20 @@ class RandOrganSampled(RandomizableTransform, MapTransform):
 
     An organ is drawn, its mask to refine, what else the refiner is told, and a patch: half of them around a voxel in
     which mask and truth differ. The mask is the dense network's own with its probabilities, or, as where only masks
-    are at hand, the dense network's or the true one, corrupted, without probabilities.
+    are at hand, the dense network's or the true one, corrupted, without probabilities. Some are the truth as it is:
+    from these a refiner learns to leave a good mask alone.
 
     Needs "label" (label map [1, X, Y, Z], ids 1, 2, ... in the order of ``organs``), "probability" (uint8
-    [1 + organs, X, Y, Z], see ``DenseProbabilitiesd``) and "intensity" (HU [1, X, Y, Z]). Gives "image" (mask), "label"
+    [1 + organs, X, Y, Z], see ``DenseProbabilitiesd``), "intensity" (HU [1, X, Y, Z]) and "dense" (the dense network's
+    label map, prepared as before a refinement, see ``OrganLabelsd``). Gives "image" (mask), "label"
     (truth), "organ" (name) and, unless they were dropped, "intensity" and "probability", all [1, *patch] MetaTensors.
 
     Args:
         organs: names in the order of the ids.
         patch: voxels along each axis; a smaller case is taken whole.
-        mask_only: probability of going without the dense network's probabilities.
-        corrupted: probability that a mask without probabilities is corrupted.
+        untouched: probability that the mask is the true one, without probabilities.
+        mask_only: of the others, probability of going without the dense network's probabilities.
+        corrupted: of those, probability that the mask is corrupted.
         without_intensity: probability of going without intensities.
         weights: how often each organ is drawn, relative to the others; None for all alike.
     """
@@ -46,14 +49,16 @@ class RandOrganSampled(RandomizableTransform, MapTransform):
         *,
         organs: Sequence[str] = ORGANS,
         patch: Sequence[int] = (80, 80, 40),
+        untouched: float = 0.0,
         mask_only: float = 0.4,
         corrupted: float = 0.7,
         without_intensity: float = 0.35,
         weights: Sequence[float] | None = None,
     ) -> None:
-        MapTransform.__init__(self, ["label", "probability", "intensity"])
+        MapTransform.__init__(self, ["label", "probability", "intensity", "dense"])
         RandomizableTransform.__init__(self, 1.0)
         for name, value in (
+            ("untouched", untouched),
             ("mask_only", mask_only),
             ("corrupted", corrupted),
             ("without_intensity", without_intensity),
@@ -62,6 +67,7 @@ class RandOrganSampled(RandomizableTransform, MapTransform):
                 raise InputError(f"{name} is {value}; expected a probability from 0 to 1")
         self.organs = tuple(organs)
         self.patch = tuple(int(n) for n in patch)
+        self.untouched = untouched
         self.mask_only = mask_only
         self.corrupted = corrupted
         self.without_intensity = without_intensity
@@ -78,25 +84,16 @@ class RandOrganSampled(RandomizableTransform, MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Draw from a case."""
-        labels, soft, hu = (data[key] for key in self.keys)
-        affine = labels.affine
-        truth_map, classes = _plain(labels)[0], _plain(soft)
-        present = [i for i in range(len(self.organs)) if bool((truth_map == i + 1).any())]
-        if not present:
+        labels, soft, hu, found = (_plain(data[key]) for key in self.keys)
+        affine = data["label"].affine
+        truth_map = labels[0]
+        # The first one drawn that the case has: to look for all of them would take longer than all the rest.
+        order = self.R.choice(len(self.organs), np.count_nonzero(self.chance), replace=False, p=self.chance)
+        position = next((int(i) for i in order if bool((truth_map == int(i) + 1).any())), None)
+        if position is None:
             raise InputError("label has none of the organs; leave such a case out of the training")
-        chance = self.chance[present] / self.chance[present].sum()
-        position = int(self.R.choice(present, p=chance))
         truth = truth_map == position + 1
-        own = classes[position + 1]
-        # The voxels where this class has the highest probability.
-        dense = own > torch.cat([classes[: position + 1], classes[position + 2 :]]).amax(0)
-        mask_only = self.R.uniform() < self.mask_only
-        mask = dense
-        if mask_only:
-            if self.R.uniform() < 0.5 or not bool(dense.any()):
-                mask = truth
-            if self.R.uniform() < self.corrupted:
-                mask = _plain(self.corrupt(MetaTensor(mask[None].to(torch.uint8), affine=affine)))[0] > 0
+        mask, mask_only = self._mask(truth, found[0] == position + 1, affine)
         centre = self._centre(mask.numpy(), truth.numpy())
         box = tuple(_span(c, n, size) for c, n, size in zip(centre, self.patch, truth.shape, strict=True))
 
@@ -109,10 +106,21 @@ class RandOrganSampled(RandomizableTransform, MapTransform):
             "organ": self.organs[position],
         }
         if not mask_only:
-            out["probability"] = cut(own)
+            out["probability"] = cut(soft[position + 1])
         if self.R.uniform() >= self.without_intensity:
-            out["intensity"] = cut(_plain(hu)[0])
+            out["intensity"] = cut(hu[0])
         return out
+
+    def _mask(self, truth: Tensor, dense: Tensor, affine: Any) -> tuple[Tensor, bool]:
+        """The mask to refine, and whether it comes without the dense network's probabilities."""
+        if self.R.uniform() < self.untouched:
+            return truth, True
+        if self.R.uniform() >= self.mask_only:
+            return dense, False
+        mask = truth if self.R.uniform() < 0.5 or not bool(dense.any()) else dense
+        if self.R.uniform() < self.corrupted:
+            mask = _plain(self.corrupt(MetaTensor(mask[None].to(torch.uint8), affine=affine)))[0] > 0
+        return mask, True
 
     def _centre(self, mask: np.ndarray, truth: np.ndarray) -> np.ndarray:
         """Where the patch lies: at a voxel that is wrong, or at any of mask or truth."""

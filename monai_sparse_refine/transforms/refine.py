@@ -24,7 +24,7 @@ from monai_sparse_refine.transforms.label_masks import Box, LabelMasks, as_chann
 from monai_sparse_refine.transforms.label_presets import Label, LabelSelection, resolve_labels
 from monai_sparse_refine.transforms.refine_bundle import load_recipe
 from monai_sparse_refine.transforms.refine_recipe import RefineRecipe
-from monai_sparse_refine.volume import bounding_box, spacing_of
+from monai_sparse_refine.volume import affine_of_box, bounding_box, spacing_of
 
 __all__ = ["SparseRefine", "SparseRefineD", "SparseRefineDict", "SparseRefined"]
 
@@ -150,7 +150,7 @@ class SparseRefine(Transform):
         )
         masks = LabelMasks(volume[region], self.labels, has_background=self.has_background)
         claims = LabelClaims(masks)
-        corner = None if affine is None else _shifted(affine, region[1:])
+        corner = None if affine is None else affine_of_box(affine, region[1:])
         rows = {
             label: self._refine_label(label, claims, recipe, corner, intensity, soft)
             for label in masks.labels
@@ -190,9 +190,8 @@ class SparseRefine(Transform):
             raise InputError(
                 "the network works in mm and the mask carries no affine: pass a MetaTensor, or spacing= in mm"
             )
-        crop = MetaTensor(
-            torch.from_numpy(before[None].astype(np.uint8)), affine=torch.as_tensor(_shifted(affine, box))
-        )
+        grid = affine_of_box(np.eye(4) if affine is None else affine, box)
+        crop = MetaTensor(torch.from_numpy(before[None].astype(np.uint8)), affine=torch.as_tensor(grid))
         part = None if intensity is None else intensity[:, box[0], box[1], box[2]]
         refused = ""
         try:
@@ -381,13 +380,6 @@ def _region(volume: np.ndarray, margin: int | None) -> Box:
     if margin is not None and len(volume) == 1:
         box = bounding_box(volume[0] != 0, margin=margin)
     return box or (slice(0, volume.shape[1]), slice(0, volume.shape[2]), slice(0, volume.shape[3]))
-
-
-def _shifted(affine: np.ndarray | None, box: tuple[slice, ...]) -> np.ndarray:
-    """Affine of a box of a grid."""
-    shifted = np.eye(4) if affine is None else affine.copy()
-    shifted[:3, 3] += shifted[:3, :3] @ [part.start for part in box]
-    return shifted
 
 
 def _check_names(labels: Sequence[Label] | None, recipe: RefineRecipe) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,11 @@ from monai.transforms import Compose
 from torch import Tensor, nn
 
 from monai_sparse_refine.errors import InputError
-from monai_sparse_refine.volume import as_mask
+from monai_sparse_refine.volume import affine_of_box, as_mask, bounding_box
 
-__all__ = ["CERTAIN", "RefineRecipe"]
+__all__ = ["CERTAIN", "RefineRecipe", "by_label"]
+
+Step = Callable[[Any], Any]
 
 # Probabilities are kept in one byte. 255 is left for voxels that are not up for refinement at all.
 CERTAIN = 254
@@ -37,15 +39,19 @@ class RefineRecipe:
             those that change the grid have to be invertible.
         inferer: how the network is run, such as :class:`monai_sparse_refine.inferers.FlipAverageInferer`;
             ``SimpleInferer`` by default.
+        prepare: takes the mask (uint8 MetaTensor [1, X, Y, Z]) and returns the one that is refined, such as
+            :class:`monai_sparse_refine.transforms.KeepMajorComponents`; or a dict of such steps by the label's name.
         threshold: probability above which a voxel belongs to the refined mask.
+        hysteresis: a voxel leaves the side that the (prepared) mask has it on only where the probability is that much
+            beyond the threshold; two numbers, with intensities and without.
         margin: voxels around the label's bounding box that the network sees; None shows it the whole volume.
         adjust: takes the probabilities [1, X, Y, Z] and the input mask, and returns other probabilities, such as
             :class:`monai_sparse_refine.transforms.AverageVault`.
         keep_input: completion only adds: every voxel of the input stays.
         additions: takes the refined mask and the input mask, and returns what is added to the input, such as
             :class:`monai_sparse_refine.transforms.ExtractImplant`; implies ``keep_input``.
-        clean: takes the refined mask (uint8 MetaTensor [1, X, Y, Z]) and returns what is to stay of it, such as
-            :class:`monai_sparse_refine.transforms.KeepMajorComponents`.
+        clean: takes the refined mask (uint8 MetaTensor [1, X, Y, Z]) and returns what is to stay of it; like
+            ``prepare``.
         intensity_window: (low, high) of the intensities (HU for CT) that the network takes as a second channel,
             scaled to 0 to 0.5 and clipped: a value above 0.5 would count as foreground. None: no such channel.
         labels: names of the labels that the network was trained for; None for any.
@@ -57,17 +63,25 @@ class RefineRecipe:
         *,
         preprocessing: Any = None,
         inferer: Inferer | None = None,
+        prepare: Step | Mapping[str, Step] | None = None,
         threshold: float = 0.5,
+        hysteresis: float | Sequence[float] = 0.0,
         margin: int | None = 16,
         adjust: Callable[[Any, Any], Any] | None = None,
         keep_input: bool = False,
         additions: Callable[[Any, Any], Any] | None = None,
-        clean: Callable[[Any], Any] | None = None,
+        clean: Step | Mapping[str, Step] | None = None,
         intensity_window: Sequence[float] | None = None,
         labels: Sequence[str] | None = None,
     ) -> None:
         if not 0 < threshold < 1:
             raise InputError(f"threshold is {threshold}; expected a probability between 0 and 1")
+        leeway = (hysteresis, hysteresis) if isinstance(hysteresis, (int, float)) else tuple(hysteresis)
+        if len(leeway) != 2 or not all(0 <= value < min(threshold, 1 - threshold) for value in leeway):
+            raise InputError(
+                f"hysteresis is {hysteresis}; expected one number, or two (with and without intensities), 0 or more "
+                "and less than from the threshold to 0 and to 1"
+            )
         if margin is not None and margin < 0:
             raise InputError(f"margin is {margin}; expected 0 or more voxels, or None for the whole volume")
         if intensity_window is not None and not intensity_window[0] < intensity_window[1]:
@@ -75,7 +89,9 @@ class RefineRecipe:
         self.network = network
         self.preprocessing = None if preprocessing is None else Compose(preprocessing)
         self.inferer = SimpleInferer() if inferer is None else inferer
+        self.prepare = prepare
         self.threshold = threshold
+        self.hysteresis = leeway
         self.margin = margin
         self.adjust = adjust
         self.keep_input = keep_input or additions is not None
@@ -109,6 +125,25 @@ class RefineRecipe:
             InputError: intensities that are missing, or an answer of another shape.
             FloatingPointError: an answer with NaN or infinity.
         """
+        step = by_label(self.prepare, label)
+        if step is None:
+            return self._refine(mask, intensity, probability, label, device)
+        mask = step(mask)
+        box = bounding_box(as_mask(mask), margin=self.margin) if self.margin is not None else None
+        if box is None:
+            return self._refine(mask, intensity, probability, label, device)
+        # What far components took is not worth the network's time.
+        part = (slice(None), *box)
+        grid = torch.as_tensor(affine_of_box(mask.affine, box))
+        cut = MetaTensor(mask.as_tensor()[part], affine=grid)
+        hu, soft = (None if volume is None else volume[part] for volume in (intensity, probability))
+        out = np.zeros(tuple(mask.shape[1:]), dtype=np.uint8)
+        out[box] = self._refine(cut, hu, soft, label, device)
+        return out
+
+    def _refine(
+        self, mask: MetaTensor, intensity: Tensor | None, probability: Tensor | None, label: str, device: Any
+    ) -> np.ndarray:
         data: dict[str, Any] = {"image": mask.float(), "label": label}
         if self.intensity_window is not None and intensity is None:
             raise InputError(
@@ -133,7 +168,7 @@ class RefineRecipe:
             )
         if self.adjust is not None:
             refined = self.adjust(refined, mask)
-        return self._graded(refined[0].numpy(), mask)
+        return self._graded(refined[0].numpy(), mask, label, self.hysteresis[intensity is None])
 
     def _scaled(self, intensity: Tensor) -> Tensor:
         assert self.intensity_window is not None
@@ -165,13 +200,18 @@ class RefineRecipe:
         back: Any = self.preprocessing.inverse({"image": answer})["image"]
         return back.as_tensor() if isinstance(back, MetaTensor) else torch.as_tensor(back)
 
-    def _graded(self, probability: np.ndarray, mask: MetaTensor) -> np.ndarray:
+    def _graded(self, probability: np.ndarray, mask: MetaTensor, label: str, leeway: float) -> np.ndarray:
         if not np.isfinite(probability).all():
             raise FloatingPointError("the network's answer has NaN or infinity")
         inside = probability > self.threshold
+        if leeway:
+            inside = np.where(
+                as_mask(mask), probability > self.threshold - leeway, probability > self.threshold + leeway
+            )
         graded = np.where(inside, np.clip(np.rint(probability * CERTAIN), 1, CERTAIN), 0).astype(np.uint8)
-        if self.clean is not None:
-            kept = self.clean(MetaTensor(torch.from_numpy(inside)[None].to(torch.uint8), affine=mask.affine))
+        clean = by_label(self.clean, label)
+        if clean is not None:
+            kept = clean(MetaTensor(torch.from_numpy(inside)[None].to(torch.uint8), affine=mask.affine))
             # What the cleaning has filled is the first to give way to another label.
             graded = np.where(as_mask(kept), np.maximum(graded, 1), 0).astype(np.uint8)
         if self.keep_input:
@@ -183,3 +223,8 @@ class RefineRecipe:
                 graded = np.where(added, np.maximum(graded, 1), 0).astype(np.uint8)
             graded[known] = CERTAIN
         return graded
+
+
+def by_label(step: Step | Mapping[str, Step] | None, label: str) -> Step | None:
+    """A step that all labels share, or a label's own of a dict; None where there is none."""
+    return step.get(label) if isinstance(step, Mapping) else step

@@ -92,6 +92,27 @@ def test_bars_are_told_as_they_are():
     assert "better than largest component + holes in mean Dice for every organ: no" in bad
     assert "ours: largest fall of Dice of any organ against its input (resampled, linear): 0.0100" in bad
     assert worst_loss(named(), "ours")[0] == pytest.approx(-0.1)
+    assert "at most 0.01 wanted: no" not in good and "wanted: yes" in good
+    worse = page(named(ours=0.78), [], command="x", twin=True)
+    assert "input (resampled, linear): 0.0200 (p, trachea); at most 0.01 wanted: no." in worse
+
+
+def test_time_and_memory_are_held_against_their_bars():
+    def changed(seconds: float, peak: float) -> str:
+        cost = {"seconds": seconds, "peak_gb": peak}
+        return page(
+            [{**r, **cost} if r["method"] == "ours" else r for r in named()], [], command="x", twin=True
+        )
+
+    assert "UNet's time: 15.0 %, yes; less than 1 GB: 0.50 GB, yes." in changed(0.3, 0.5)
+    assert "UNet's time: 25.0 %, no; less than 1 GB: 1.50 GB, no." in changed(0.5, 1.5)
+
+
+def test_good_masks_have_a_section_of_their_own():
+    text = page(named() + rows(**{"true,_ours": 0.97}), [], command="x", twin=True)
+    before, after = text.split("## Good masks")
+    assert "true, ours" not in before and "0.9700" in after
+    assert "## Good masks" not in page(named(), [], command="x", twin=True)
 
 
 def test_classical_repair_keeps_the_largest_part_of_each_organ():

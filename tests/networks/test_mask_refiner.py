@@ -146,3 +146,33 @@ def test_a_residual_channel_that_is_not_there_is_named():
         MaskRefiner(in_channels=2, channels=SMALL, residual_channel=2, engine="native")
     with pytest.raises(ValueError, match="core_channel"):
         MaskRefiner(channels=SMALL, core_channel=1, engine="native")
+
+
+def test_what_is_known_is_read_off_the_mask_where_a_core_channel_says_which_it_is(holed):
+    band = torch.ones_like(holed)
+    network = MaskRefiner(in_channels=2, channels=SMALL, head_bias=2.0, core_channel=1, engine="native")
+    last = network(torch.cat([band, holed], dim=1), target=holed).levels[-1]
+    assert last.known is not None and int(last.known.sum()) == int(holed.sum())
+
+
+def test_separate_heads_answer_each_for_its_kind(engine_name, holed):
+    options = {"channels": SMALL, "head_bias": 1.0, "engine": engine_name}
+    one = MaskRefiner(**options).eval()
+    several = MaskRefiner(in_channels=4, head_channels=(1, 2, 3), **options).eval()
+    state = one.state_dict()
+    for name, own in several.state_dict().items():
+        # Every kind's head is the single one; that of the last kind says no.
+        given = state[name].expand_as(own).clone() if name.startswith("network.heads") else state[name]
+        if name.endswith("bias") and given.shape[-1] == 3:
+            given[..., 2] = -30.0
+        own.copy_(given)
+    kinds = torch.zeros(2, 3, *holed.shape[2:])
+    kinds[0, 1], kinds[1, 2] = holed[0, 0], holed[0, 0]
+    x = torch.cat([holed.expand(2, *holed.shape[1:]), kinds], dim=1)
+    logits = several(x)
+    assert torch.equal(logits[:1], one(holed)) and bool((logits[1] < -10).all())
+
+
+def test_head_channels_that_are_not_there_are_named():
+    with pytest.raises(ValueError, match="head_channels"):
+        MaskRefiner(in_channels=2, head_channels=(1, 2), channels=SMALL, engine="native")

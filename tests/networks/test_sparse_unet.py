@@ -160,3 +160,16 @@ def test_fusing_layers_start_as_nothing_and_then_matter(engine_name, shell, hole
     )
     sum(level.logits.sum() for level in levels).backward()
     assert all(parameter.grad is not None for parameter in fused.parameters())
+
+
+def test_frozen_norms_train_with_the_statistics_of_inference(engine_name, holed, shell):
+    network = SparseGenerativeUNet(channels=SMALL, head_bias=1.0, engine=engine_name, frozen_norm=True)
+    statistics = {name: value.clone() for name, value in network.named_buffers()}
+    x, bounds = _sparse(engine_name, holed), shell.shape[2:]
+    training = network(x, bounds=bounds, target=active_coordinates(shell))
+    sum(level.logits.sum() for level in training).backward()
+    assert all(torch.equal(value, statistics[name]) for name, value in network.named_buffers())
+    assert all(parameter.grad is not None for parameter in network.parameters())
+    deepest = network.eval()(_sparse(engine_name, holed), bounds=bounds)[0]
+    torch.testing.assert_close(training[0].logits, deepest.logits)
+    assert network.training is False and network.train().training is True

@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from monai.data import MetaTensor
+from scipy import ndimage
 
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.transforms import KeepMajorComponents, KeepMajorComponentsD, KeepMajorComponentsd
@@ -21,6 +25,42 @@ def pieces() -> np.ndarray:
 @pytest.mark.parametrize(("fraction", "voxels"), [(0, 512 + 64 + 1), (0.1, 512 + 64), (0.2, 512), (1, 512)])
 def test_components_below_the_fraction_go(fraction, voxels):
     assert KeepMajorComponents(fraction=fraction)(pieces()).sum() == voxels
+
+
+@pytest.mark.parametrize(
+    ("near", "voxels"),
+    [
+        (None, 512 + 64),
+        (8, 512 + 64),  # the gap is four voxels of 2 mm
+        (7.9, 512),
+        (0, 512),
+    ],
+)
+def test_large_components_that_lie_too_far_off_go(near, voxels):
+    clean = KeepMajorComponents(fraction=0.1, near_mm=near, spacing=(2, 1, 1))
+    assert clean(pieces()).sum() == voxels
+
+
+def test_a_chain_of_pieces_stays_and_what_is_off_it_goes():
+    mask = np.zeros((1, 40, 6, 6), bool)
+    for start, length in ((0, 10), (13, 6), (22, 6), (34, 6)):
+        mask[0, start : start + length] = True
+    out = KeepMajorComponents(fraction=0.5, near_mm=4, spacing=1)(mask)
+    assert out[0, :30].sum() == 22 * 36 and not out[0, 30:].any()
+
+
+def test_the_spacing_is_that_of_the_mask():
+    source = MetaTensor(torch.from_numpy(pieces()), affine=np.diag([2.0, 1, 1, 1]))
+    assert KeepMajorComponents(near_mm=7.9)(source).sum() == 512
+    assert KeepMajorComponentsd("m", near_mm=8)({"m": source})["m"].sum() == 512 + 64
+    with pytest.raises(InputError, match="spacing"):
+        KeepMajorComponents(near_mm=5)(pieces())
+
+
+@given(hnp.arrays(bool, st.tuples(*[st.integers(1, 7)] * 3)))
+def test_holes_are_what_flooding_from_outside_does_not_reach(mask):
+    out = KeepMajorComponents(fraction=0)(mask[None])[0]
+    np.testing.assert_array_equal(out, ndimage.binary_fill_holes(mask))
 
 
 def test_holes_stay_where_asked():
@@ -46,3 +86,5 @@ def test_containers_stay_and_an_empty_mask_passes():
 def test_a_bad_fraction_is_told():
     with pytest.raises(InputError, match="fraction"):
         KeepMajorComponents(fraction=1.5)
+    with pytest.raises(InputError, match="near_mm"):
+        KeepMajorComponents(near_mm=-1)

@@ -20,10 +20,11 @@ def case(organs=(1, 2, 3, 4)) -> dict:
         labels[0, start : start + 8, 8:20, 5:15] = number
         soft[number, start + 2 : start + 10, 8:20, 5:15] = 200
     soft[0] = 255 - soft[1:].sum(0)
+    dense = soft.argmax(0, keepdim=True).to(torch.uint8)
     hu = torch.arange(60.0).reshape(1, 60, 1, 1).expand(1, 60, 30, 20).clone()
     return {
         key: MetaTensor(value, affine=AFFINE)
-        for key, value in (("label", labels), ("probability", soft), ("intensity", hu))
+        for key, value in (("label", labels), ("probability", soft), ("intensity", hu), ("dense", dense))
     }
 
 
@@ -56,6 +57,16 @@ def test_masks_alone_are_corrupted_and_have_no_probability():
     assert changed >= 10
     plain = [draw(seed, mask_only=1, corrupted=0) for seed in range(12)]
     assert any(torch.equal(out["image"].float(), out["label"]) for out in plain)
+
+
+def test_some_masks_are_the_truth_as_it_is():
+    for seed in range(6):
+        out = draw(seed, untouched=1, corrupted=1)
+        assert torch.equal(out["image"].float(), out["label"]) and "probability" not in out
+    kept = sum(
+        torch.equal(o["image"].float(), o["label"]) for o in (draw(s, untouched=0.5) for s in range(40))
+    )
+    assert 10 < kept < 32
 
 
 def test_a_patch_lies_in_the_volume_and_holds_some_of_the_organ():

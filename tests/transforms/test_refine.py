@@ -21,6 +21,7 @@ from monai_sparse_refine.data import skull_phantom
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.networks import MaskRefiner
 from monai_sparse_refine.transforms import (
+    KeepMajorComponents,
     MirrorImaged,
     RandCranialDefect,
     RefineGate,
@@ -568,6 +569,50 @@ def test_a_recipe_cleans_what_it_refined():
     source[0, 12, 10, 8] = 3  # a speck far away
     out = SparseRefine(network=RefineRecipe(Grow(), clean=largest, margin=None), labels=3, gate=None)(source)
     np.testing.assert_array_equal(out[0] == 3, ball((4, 4, 4), 2.5))
+
+
+def test_a_recipe_prepares_the_mask_by_label_and_works_where_it_is():
+    source = label_map()
+    source[0, 13, 11, 9] = 3  # far from the rest of label 3
+    largest = KeepMajorComponents(fraction=1.0)
+    plain = SparseRefine(network=RefineRecipe(Grow(), margin=2), labels={"heart": 3}, gate=None)(label_map())
+    for prepare, kept in ((largest, False), ({"heart": largest}, False), ({"aorta": largest}, True)):
+        network = Grow()
+        recipe = RefineRecipe(network, prepare=prepare, margin=2)
+        out = SparseRefine(network=recipe, labels={"heart": 3}, gate=None)(source)
+        assert (out[0, 13, 11, 9] == 3) == kept
+        if not kept:
+            np.testing.assert_array_equal(out, plain)
+            wanted = Grow()
+            SparseRefine(network=RefineRecipe(wanted, margin=2), labels={"heart": 3}, gate=None)(label_map())
+            assert network.seen == wanted.seen  # the same box as without what went
+
+
+@pytest.mark.parametrize(
+    ("leeway", "blind", "grows", "kept"),
+    [(0.0, 0.0, True, False), (0.2, 0.2, True, True), (0.4, 0.4, False, True), (0.4, 0.2, True, True)],
+)
+def test_a_voxel_leaves_its_side_only_where_the_network_is_sure(leeway, blind, grows, kept):
+    # Rim voxels have probability 0.88, those of the mask 0.38.
+    recipe = RefineRecipe(Grow(inside=-0.5, rim=2.0), hysteresis=(leeway, blind), margin=2)
+    source = label_map()
+    out = SparseRefine(network=recipe, labels=3, gate=None)(source)
+    assert bool((out[source == 3] == 3).all()) == kept
+    assert bool((out == 3)[source != 3].any()) == grows
+
+
+def test_leeway_follows_whether_there_are_intensities():
+    source, image = label_map(), np.zeros((1, *SHAPE), np.float32)
+    recipe = RefineRecipe(Grow(rim=2.0), hysteresis=(0.0, 0.45), margin=2)
+    refine = SparseRefine(network=recipe, labels=3, gate=None)
+    assert np.array_equal(refine(source) == 3, source == 3)
+    assert (refine(source, image) == 3).sum() > (source == 3).sum()
+
+
+@pytest.mark.parametrize("hysteresis", [0.5, -0.1, (0.1, 0.2, 0.3), (0.1, 0.6)])
+def test_an_impossible_leeway_is_told(hysteresis):
+    with pytest.raises(InputError, match="hysteresis"):
+        RefineRecipe(Grow(), hysteresis=hysteresis)
 
 
 def test_dictionary_version_takes_probabilities(tmp_path):
