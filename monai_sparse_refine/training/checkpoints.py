@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,16 +95,37 @@ class BestWeights:
             torch.save(best, temporary)
 
 
-def export_weights(source: str | Path, target: str | Path) -> None:
+def export_weights(source: str | Path | Sequence[str | Path], target: str | Path) -> None:
     """Write the plain state dict of a checkpoint (of ``BestWeights`` or ``CheckpointSaver``) for a bundle.
 
+    Args:
+        source: checkpoint, or several of one training, whose weights are averaged: the mean of two late epochs
+            varies less than either (stochastic weight averaging, Izmailov et al. 2018, arXiv 1803.05407).
+        target: file to write.
+
     Raises:
-        InputError: if the file holds no weights.
+        InputError: if a file holds no weights, or those of another network than the first.
     """
-    state = torch.load(source, map_location="cpu", weights_only=True)
+    sources = [source] if isinstance(source, str | Path) else list(source)
+    states = [_weights_in(path) for path in sources]
+    shapes = [{name: value.shape for name, value in state.items()} for state in states]
+    for path, found in zip(sources, shapes, strict=True):
+        if found != shapes[0]:
+            raise InputError(f"{path} holds weights of another network than {sources[0]}.")
+    mean = {name: _mean([state[name] for state in states]) for name in states[0]}
+    with atomic_path(target) as temporary:
+        torch.save(mean, temporary)
+
+
+def _weights_in(path: str | Path) -> dict[str, torch.Tensor]:
+    state = torch.load(path, map_location="cpu", weights_only=True)
     for name in ("model", "network"):
         if name in state:
-            with atomic_path(target) as temporary:
-                torch.save(state[name], temporary)
-            return
-    raise InputError(f"{source} holds neither 'model' nor 'network': it is no checkpoint of this package.")
+            found: dict[str, torch.Tensor] = state[name]
+            return found
+    raise InputError(f"{path} holds neither 'model' nor 'network': it is no checkpoint of this package.")
+
+
+def _mean(values: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Mean of equal parameters; counters are the last one's."""
+    return torch.stack(list(values)).mean(0) if values[0].is_floating_point() else values[-1]

@@ -94,3 +94,20 @@ def test_export_writes_a_plain_state_dict(tmp_path):
     torch.save({"other": {}}, tmp_path / "bad.pt")
     with pytest.raises(InputError, match="no checkpoint"):
         export_weights(tmp_path / "bad.pt", tmp_path / "model2.pt")
+
+
+def test_export_averages_checkpoints_of_one_network(tmp_path):
+    paths = []
+    for number in (1.0, 3.0):
+        network = nn.BatchNorm1d(1)
+        nn.init.constant_(network.weight, number)
+        network.num_batches_tracked += int(number)
+        paths.append(tmp_path / f"{number}.pt")
+        torch.save({"network": network.state_dict(), "optimizer": {}}, paths[-1])
+    export_weights(paths, tmp_path / "model.pt")
+    mean = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert float(mean["weight"]) == 2.0 and int(mean["num_batches_tracked"]) == 3
+    torch.save({"network": nn.Linear(1, 1).state_dict()}, tmp_path / "other.pt")
+    with pytest.raises(InputError, match="another network"):
+        export_weights([*paths, tmp_path / "other.pt"], tmp_path / "never.pt")
+    assert not (tmp_path / "never.pt").exists()
