@@ -1,4 +1,4 @@
-"""Trainings of the skull completion bundle for tests: tiny skulls, a tiny network, one thread."""
+"""Bundles run as a user runs them, and trainings of the skull completion bundle: tiny skulls, a tiny network."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import pytest
 
 from monai_sparse_refine.data import skull_phantom
 
-BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "skull_completion"
+BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 TINY = {
-    "bundle_root": BUNDLE,
     "phantoms": 0,
     "validation_phantoms": 2,
     "validation_kinds": "['random']",
@@ -39,24 +39,52 @@ def tiny_skulls(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def _start(
+    bundle: str,
+    *configs: str,
+    launcher: Sequence[str] = (),
+    stderr: int = subprocess.STDOUT,
+    **overrides: object,
+) -> subprocess.Popen[str]:
+    """Start a bundle's configuration files with overrides, on one thread."""
+    root = BUNDLES / bundle
+    names = [str(root / "configs" / name) for name in configs]
+    return subprocess.Popen(
+        [
+            *(launcher or (sys.executable, "-W", "ignore")),
+            *("-m", "monai.bundle", "run"),
+            f"--config_file={names if len(names) > 1 else names[0]}",
+            f"--bundle_root={root}",
+            *(f"--{name}={value}" for name, value in overrides.items()),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+    )
+
+
+@pytest.fixture(scope="session")
+def run_bundle() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Function that runs a bundle's configuration files with overrides to their end."""
+
+    def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        with _start(*arguments, stderr=subprocess.PIPE, **options) as process:
+            try:
+                output, errors = process.communicate(timeout=600)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+        return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def start_training(tiny_skulls: Path) -> Callable[..., subprocess.Popen]:
     """Function that starts a training with configuration files, a launcher and overrides, output in one pipe."""
 
-    def start(*configs: str, launcher: Sequence[str] = (), **overrides: object) -> subprocess.Popen:
-        names = [str(BUNDLE / "configs" / name) for name in configs]
-        values = {**TINY, "dataset_dir": tiny_skulls, **overrides}
-        return subprocess.Popen(
-            [
-                *(launcher or (sys.executable, "-W", "ignore")),
-                *("-m", "monai.bundle", "run"),
-                f"--config_file={names if len(names) > 1 else names[0]}",
-                *(f"--{name}={value}" for name, value in values.items()),
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-        )
+    def start(*configs: str, **options: Any) -> subprocess.Popen[str]:
+        return _start("skull_completion", *configs, **{**TINY, "dataset_dir": tiny_skulls, **options})
 
     return start

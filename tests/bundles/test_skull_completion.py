@@ -1,14 +1,17 @@
 """The skull completion bundle end to end, as a user runs it, on small generated skulls."""
 
+import csv
 import json
 import subprocess
-import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
+import trimesh
 from monai.bundle import ConfigWorkflow
 from monai.data import MetaTensor
 
@@ -18,19 +21,10 @@ from monai_sparse_refine.transforms import RandCranialDefect
 BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "skull_completion"
 
 
-def _bundle(*config: str, **overrides: object) -> subprocess.CompletedProcess:
-    names = [str(BUNDLE / "configs" / name) for name in config]
-    arguments = [f"--{name}={value}" for name, value in {"bundle_root": BUNDLE, **overrides}.items()]
-    return subprocess.run(
-        [
-            *(sys.executable, "-W", "ignore", "-m", "monai.bundle", "run"),
-            f"--config_file={names if len(names) > 1 else names[0]}",
-            *arguments,
-        ],
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+@pytest.fixture(scope="module")
+def bundle(run_bundle) -> Callable[..., subprocess.CompletedProcess]:
+    """Function that runs the bundle's configuration files with overrides."""
+    return partial(run_bundle, "skull_completion")
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +58,9 @@ def defective(skulls, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def completed(defective, skulls, tmp_path_factory) -> tuple[Path, str]:
+def completed(bundle, defective, skulls, tmp_path_factory) -> tuple[Path, str]:
     output = tmp_path_factory.mktemp("output")
-    result = _bundle(
+    result = bundle(
         "inference.json", dataset_dir=defective, truth_dir=skulls, output_dir=output, engine="native"
     )
     assert result.returncode == 0, result.stdout + result.stderr
@@ -93,6 +87,9 @@ def test_output_geometry_equals_input_geometry(completed, defective):
 
 def test_mesh_picture_and_table_are_left_and_named(completed, defective):
     output, text = completed
+    with (output / "cases.csv").open() as stream:
+        rows = {row["case"]: row for row in csv.DictReader(stream)}
+    assert len(rows) == 2
     for path in defective.iterdir():
         name = path.name.removesuffix(".nii.gz")
         for file in (
@@ -103,8 +100,10 @@ def test_mesh_picture_and_table_are_left_and_named(completed, defective):
         ):
             assert (output / file).stat().st_size > 500
             assert str(output / file) in text
-    table = (output / "cases.csv").read_text().splitlines()
-    assert len(table) == 3 and "implant_dice" in table[0]
+        implant = nib.load(output / f"{name}_implant.nii.gz")
+        ml = np.count_nonzero(implant.dataobj) * np.prod(implant.header.get_zooms()) / 1000
+        assert trimesh.load(output / f"{name}_implant.stl").volume / 1000 == pytest.approx(ml, rel=0.02)
+        assert float(rows[name]["implant_ml"]) == pytest.approx(ml, rel=1e-4)
     assert not [path for path in output.rglob("*") if path.name.startswith(".")]
 
 
@@ -126,14 +125,14 @@ def test_the_implant_fills_the_hole(completed, defective, skulls):
     assert np.mean(overlaps) > 0.5, overlaps  # coarse voxels; the accuracy table has the real figures
 
 
-def test_a_real_skull_keeps_its_grid_and_every_voxel(shared_data, tmp_path):
+def test_a_real_skull_keeps_its_grid_and_every_voxel(bundle, shared_data, tmp_path):
     image = nib.load(shared_data / "skull_masks" / "invesalius_cranium_skull.nii.gz")
     skull = MetaTensor(
         torch.from_numpy(np.asarray(image.dataobj)[None].astype(np.uint8)), affine=image.affine
     )
     holed = RandCranialDefect(kinds=("parietotemporal",)).set_random_state(1)(skull)
     source = _save(tmp_path / "cranium.nii.gz", holed[0].numpy(), image.affine)
-    result = _bundle("inference.json", dataset_dir=source, output_dir=tmp_path / "out", engine="native")
+    result = bundle("inference.json", dataset_dir=source, output_dir=tmp_path / "out", engine="native")
     assert result.returncode == 0, result.stdout + result.stderr
     completed = nib.load(tmp_path / "out" / "cranium_completed.nii.gz")
     np.testing.assert_array_equal(completed.affine, image.affine)
@@ -167,10 +166,10 @@ def _bad_inputs(folder: Path) -> dict[str, tuple[Path, str]]:
     }
 
 
-def test_bad_input_gets_one_clear_line_and_leaves_nothing(tmp_path):
+def test_bad_input_gets_one_clear_line_and_leaves_nothing(bundle, tmp_path):
     for name, (path, message) in _bad_inputs(tmp_path).items():
         output = tmp_path / "output" / name.replace(" ", "_")
-        result = _bundle("inference.json", dataset_dir=path, output_dir=output, engine="native")
+        result = bundle("inference.json", dataset_dir=path, output_dir=output, engine="native")
         assert result.returncode == 1, name
         lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
         assert len(lines) == 1 and message in lines[0], (name, result.stderr)
@@ -178,13 +177,13 @@ def test_bad_input_gets_one_clear_line_and_leaves_nothing(tmp_path):
         assert not output.exists() or not list(output.iterdir())
 
 
-def test_wrong_and_corrupt_weights_get_one_clear_line(tmp_path, defective):
+def test_wrong_and_corrupt_weights_get_one_clear_line(bundle, tmp_path, defective):
     corrupt = tmp_path / "corrupt.pt"
     corrupt.write_bytes(b"not weights")
     other = tmp_path / "other.pt"
     torch.save({"stem.0.kernel": torch.zeros(27, 1, 8)}, other)
     for weights in (tmp_path / "no.pt", corrupt, other):
-        result = _bundle(
+        result = bundle(
             "inference.json",
             dataset_dir=defective,
             output_dir=tmp_path / "out",
@@ -195,16 +194,16 @@ def test_wrong_and_corrupt_weights_get_one_clear_line(tmp_path, defective):
         assert f"error: weights {weights}" in result.stderr and "Traceback" not in result.stderr
 
 
-def test_an_unwritable_output_folder_gets_one_clear_line(tmp_path, defective):
+def test_an_unwritable_output_folder_gets_one_clear_line(bundle, tmp_path, defective):
     taken = tmp_path / "file"
     taken.write_text("not a folder")
-    result = _bundle("inference.json", dataset_dir=defective, output_dir=taken / "out", engine="native")
+    result = bundle("inference.json", dataset_dir=defective, output_dir=taken / "out", engine="native")
     assert result.returncode == 1
     assert "error: " in result.stderr and "Traceback" not in result.stderr
 
 
 @pytest.fixture(scope="module")
-def trained(skulls, tmp_path_factory) -> Path:
+def trained(bundle, skulls, tmp_path_factory) -> Path:
     """Two one-epoch training runs in one folder: the second resumes after the first."""
     work = tmp_path_factory.mktemp("work")
     options = {
@@ -220,9 +219,9 @@ def trained(skulls, tmp_path_factory) -> Path:
         "num_workers": 0,
         "engine": "native",
     }
-    first = _bundle("train.json", **options, max_epochs=1)
+    first = bundle("train.json", **options, max_epochs=1)
     assert first.returncode == 0, first.stdout + first.stderr
-    second = _bundle("train.json", **options, max_epochs=2)
+    second = bundle("train.json", **options, max_epochs=2)
     assert second.returncode == 0, second.stdout + second.stderr
     assert "resuming after epoch 1 of 2" in second.stdout
     return work
@@ -235,8 +234,8 @@ def test_training_leaves_checkpoints_and_tensorboard(trained):
     assert list((trained / "logs").glob("events.out.tfevents.*"))
 
 
-def test_trained_weights_run_in_the_inference_configuration(trained, defective, tmp_path):
-    result = _bundle(
+def test_trained_weights_run_in_the_inference_configuration(bundle, trained, defective, tmp_path):
+    result = bundle(
         "inference.json",
         dataset_dir=defective / "skull3.nii.gz",
         output_dir=tmp_path,
@@ -249,8 +248,8 @@ def test_trained_weights_run_in_the_inference_configuration(trained, defective, 
     assert (tmp_path / "skull3_completed.nii.gz").is_file()
 
 
-def test_evaluation_scores_every_skull_and_kind(skulls, tmp_path):
-    result = _bundle(
+def test_evaluation_scores_every_skull_and_kind(bundle, skulls, tmp_path):
+    result = bundle(
         "inference.json",
         "evaluate.json",
         dataset_dir=skulls,

@@ -1,9 +1,8 @@
 """The skull super-resolution bundle end to end, on small generated skulls."""
 
 import csv
-import os
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -15,10 +14,10 @@ from monai.data import MetaTensor
 
 from monai_sparse_refine.data import skull_phantom
 from monai_sparse_refine.metrics import dice
+from monai_sparse_refine.report import super_resolution_scores
 from monai_sparse_refine.transforms import CoarsenMask
 
-BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
-BUNDLE = BUNDLES / "skull_super_resolution"
+BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "skull_super_resolution"
 
 
 def _workflow(*configs: str, kind: str = "infer", **overrides: object) -> ConfigWorkflow:
@@ -40,24 +39,16 @@ def _run(*configs: str, kind: str = "infer", **overrides: object) -> None:
     workflow.run()
 
 
-def _command(*configs: str, bundle: Path = BUNDLE, launcher: tuple = (), **overrides: object) -> str:
-    names = [str(bundle / "configs" / name) for name in configs]
-    process = subprocess.run(
-        [
-            *(launcher or (sys.executable, "-W", "ignore")),
-            *("-m", "monai.bundle", "run"),
-            f"--config_file={names if len(names) > 1 else names[0]}",
-            f"--bundle_root={bundle}",
-            "--engine=native",
-            *(f"--{name}={value}" for name, value in overrides.items()),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-    )
-    assert process.returncode == 0, process.stdout + process.stderr
-    return process.stdout
+@pytest.fixture(scope="module")
+def command(run_bundle) -> Callable[..., str]:
+    """Function that runs a bundle to a good end and gives what it printed."""
+
+    def run(*configs: str, bundle: str = BUNDLE.name, **overrides: object) -> str:
+        process = run_bundle(bundle, *configs, engine="native", **overrides)
+        assert process.returncode == 0, process.stdout + process.stderr
+        return process.stdout
+
+    return run
 
 
 def _save(path: Path, mask: MetaTensor) -> Path:
@@ -92,9 +83,9 @@ def coarse(skulls, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def refined(coarse, skulls, tmp_path_factory) -> tuple[Path, str]:
+def refined(command, coarse, skulls, tmp_path_factory) -> tuple[Path, str]:
     output = tmp_path_factory.mktemp("output")
-    text = _command("inference.json", dataset_dir=coarse, truth_dir=skulls, output_dir=output)
+    text = command("inference.json", dataset_dir=coarse, truth_dir=skulls, output_dir=output)
     return output, text
 
 
@@ -135,7 +126,9 @@ def test_pictures_table_and_text_name_everything(refined, skulls):
     for row in rows:
         for file in (row["file"], row["figure"]):
             assert Path(file).stat().st_size > 500 and file in text
-        assert 0 < float(row["dice"]) < 1 and float(row["hd95_mm"]) >= 0
+        truth = _load(skulls / f"{row['case']}.nii.gz")
+        scores = super_resolution_scores(_load(Path(row["file"])), truth)
+        assert {name: float(row[name]) for name in scores} == pytest.approx(scores, rel=1e-4)
     assert not [path for path in output.rglob("*") if path.name.startswith(".")]
 
 
@@ -172,7 +165,7 @@ def test_bad_input_gets_one_clear_line_and_leaves_nothing(coarse, tmp_path):
         ({"dataset_dir": labels}, "0 and 1"),
         ({"dataset_dir": empty}, "empty"),
         ({"weights": corrupt}, "weights"),
-        ({"weights": BUNDLES / "skull_completion" / "models" / "model.pt"}, "do not fit"),
+        ({"weights": BUNDLE.parent / "skull_completion" / "models" / "model.pt"}, "do not fit"),
         ({"factor": 0}, "factor is 0"),
         ({"spacing": -1.0}, "spacing is -1"),
         ({"spacing": 1.0, "factor": 2}, "give one of"),
@@ -216,7 +209,8 @@ def trained(training_data, tmp_path_factory) -> Path:
 
 def test_training_resumes_and_leaves_weights_that_run(trained, coarse, tmp_path):
     state = torch.load(trained / "checkpoints" / "checkpoint_epoch=2.pt", weights_only=True)
-    assert {int(entry["step"]) for entry in state["optimizer"]["state"].values()} <= {1, 2, 3, 4}
+    steps = {int(entry["step"]) for entry in state["optimizer"]["state"].values()}
+    assert max(steps) == 4 and min(steps) >= 1  # heads that a batch does not reach make no step
     assert list((trained / "logs").glob("events.out.tfevents.*"))
     _run(
         "inference.json",
@@ -230,7 +224,7 @@ def test_training_resumes_and_leaves_weights_that_run(trained, coarse, tmp_path)
 
 
 @pytest.mark.slow
-def test_two_processes_train_together(training_data, tmp_path):
+def test_two_processes_train_together(command, training_data, tmp_path):
     launcher = (
         sys.executable,
         "-W",
@@ -241,7 +235,7 @@ def test_two_processes_train_together(training_data, tmp_path):
         "--nproc_per_node=2",
     )
     options = {name: str(value) for name, value in TINY.items()}
-    _command(
+    command(
         "train.json",
         "multi_gpu_train.json",
         launcher=launcher,
@@ -263,16 +257,15 @@ def test_evaluation_coarsens_and_scores(skulls, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_coarse_skull_with_a_hole_is_completed_and_then_refined(coarse, tmp_path):
+def test_a_coarse_skull_with_a_hole_is_completed_and_then_refined(command, coarse, tmp_path):
     whole = _load(coarse / "skull3.nii.gz")
     holed = MetaTensor(whole.as_tensor().clone(), affine=whole.affine)
     holed[:, : holed.shape[1] // 3, :, holed.shape[3] * 2 // 3 :] = 0
     source = _save(tmp_path / "head.nii.gz", holed)
     completed, fine = tmp_path / "completed", tmp_path / "fine"
-    completion = BUNDLES / "skull_completion"
     options = {"figure": False, "mesh": False}
-    _command("inference.json", bundle=completion, dataset_dir=source, output_dir=completed, **options)
-    _command(
+    command("inference.json", bundle="skull_completion", dataset_dir=source, output_dir=completed, **options)
+    command(
         "inference.json",
         dataset_dir=completed / "head_completed.nii.gz",
         output_dir=fine,

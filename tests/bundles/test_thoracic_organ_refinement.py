@@ -2,7 +2,8 @@
 
 import json
 import subprocess
-import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -26,19 +27,10 @@ BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "thoracic_organ_refin
 SEGTHOR = LABEL_PRESETS["segthor"]
 
 
-def _bundle(*config: str, **overrides: object) -> subprocess.CompletedProcess:
-    names = [str(BUNDLE / "configs" / name) for name in config]
-    arguments = [f"--{name}={value}" for name, value in {"bundle_root": BUNDLE, **overrides}.items()]
-    return subprocess.run(
-        [
-            *(sys.executable, "-W", "ignore", "-m", "monai.bundle", "run"),
-            f"--config_file={names if len(names) > 1 else names[0]}",
-            *arguments,
-        ],
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+@pytest.fixture(scope="module")
+def bundle(run_bundle) -> Callable[..., subprocess.CompletedProcess]:
+    """Function that runs the bundle's configuration files with overrides."""
+    return partial(run_bundle, "thoracic_organ_refinement")
 
 
 def organs() -> MetaTensor:
@@ -65,12 +57,12 @@ def rendered() -> tuple[MetaTensor, MetaTensor]:
 
 
 @pytest.fixture(scope="module")
-def results(rendered, tmp_path_factory) -> tuple[Path, Path, str]:
+def results(bundle, rendered, tmp_path_factory) -> tuple[Path, Path, str]:
     folder = tmp_path_factory.mktemp("thorax")
     ct, labels = rendered
     _save(folder / "in" / "scan.nii.gz", ct[0].numpy(), ct.affine.numpy())
     _save(folder / "truth" / "scan.nii.gz", labels[0].numpy(), labels.affine.numpy())
-    result = _bundle(
+    result = bundle(
         "inference.json",
         dataset_dir=folder / "in",
         truth_dir=folder / "truth",
@@ -161,9 +153,9 @@ def test_no_test_patient_is_trained_on():
     assert len(parts["test"]) == 5
 
 
-def test_bad_input_gets_one_clear_line(tmp_path):
+def test_bad_input_gets_one_clear_line(bundle, tmp_path):
     mask = _save(tmp_path / "mask.nii.gz", (np.asarray(organs())[0] > 0).astype(np.uint8), np.eye(4))
-    result = _bundle("inference.json", dataset_dir=mask, output_dir=tmp_path / "out")
+    result = bundle("inference.json", dataset_dir=mask, output_dir=tmp_path / "out")
     assert result.returncode == 1
     lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1 and "is a binary mask" in lines[0], result.stderr
@@ -181,15 +173,15 @@ def masks(tmp_path_factory) -> tuple[Path, Path]:
     return folder / "masks", split
 
 
-def test_both_trainings_run_and_leave_weights(masks, tmp_path):
+def test_both_trainings_run_and_leave_weights(bundle, masks, tmp_path):
     folder, split = masks
     options = {"masks_dir": folder, "split": split, "work_dir": tmp_path}
     options |= {"variants": 1, "max_epochs": 1, "val_interval": 1}
     options |= {"device": "cpu", "engine": "native"}
-    result = _bundle("train.json", **options, patch="[32, 24, 24]", batch_size=1, dense_spacing=6.0)
+    result = bundle("train.json", **options, patch="[32, 24, 24]", batch_size=1, dense_spacing=6.0)
     assert result.returncode == 0, result.stdout + result.stderr
     assert (tmp_path / "unet" / "checkpoints" / "best.pt").is_file()
-    result = _bundle(
+    result = bundle(
         "train_refiner.json",
         **options,
         patch="[24, 24, 16]",
@@ -203,9 +195,9 @@ def test_both_trainings_run_and_leave_weights(masks, tmp_path):
     assert all(isinstance(value, torch.Tensor) for value in state.values())
 
 
-def test_evaluation_scores_before_and_after(masks, tmp_path):
+def test_evaluation_scores_before_and_after(bundle, masks, tmp_path):
     folder, split = masks
-    result = _bundle(
+    result = bundle(
         "inference.json",
         "evaluate.json",
         masks_dir=folder,
