@@ -41,7 +41,7 @@ class RefineRecipe:
             ``SimpleInferer`` by default.
         prepare: takes the mask (uint8 MetaTensor [1, X, Y, Z]) and returns the one that is refined, such as
             :class:`monai_sparse_refine.transforms.KeepMajorComponents`; or a dict of such steps by the label's name.
-        threshold: probability above which a voxel belongs to the refined mask.
+        threshold: probability above which a voxel belongs to the refined mask; two numbers: with intensities, without.
         hysteresis: a voxel leaves the side that the (prepared) mask has it on only where the probability is that much
             beyond the threshold; two numbers, with intensities and without.
         margin: voxels around the label's bounding box that the network sees; None shows it the whole volume.
@@ -64,7 +64,7 @@ class RefineRecipe:
         preprocessing: Any = None,
         inferer: Inferer | None = None,
         prepare: Step | Mapping[str, Step] | None = None,
-        threshold: float = 0.5,
+        threshold: float | Sequence[float] = 0.5,
         hysteresis: float | Sequence[float] = 0.0,
         margin: int | None = 16,
         adjust: Callable[[Any, Any], Any] | None = None,
@@ -74,10 +74,13 @@ class RefineRecipe:
         intensity_window: Sequence[float] | None = None,
         labels: Sequence[str] | None = None,
     ) -> None:
-        if not 0 < threshold < 1:
-            raise InputError(f"threshold is {threshold}; expected a probability between 0 and 1")
-        leeway = (hysteresis, hysteresis) if isinstance(hysteresis, (int, float)) else tuple(hysteresis)
-        if len(leeway) != 2 or not all(0 <= value < min(threshold, 1 - threshold) for value in leeway):
+        cut, leeway = _pair(threshold), _pair(hysteresis)
+        if len(cut) != 2 or not all(0 < value < 1 for value in cut):
+            raise InputError(
+                f"threshold is {threshold}; expected a probability between 0 and 1, or two "
+                "(with and without intensities)"
+            )
+        if len(leeway) != 2 or not all(0 <= h < min(t, 1 - t) for t, h in zip(cut, leeway, strict=True)):
             raise InputError(
                 f"hysteresis is {hysteresis}; expected one number, or two (with and without intensities), 0 or more "
                 "and less than from the threshold to 0 and to 1"
@@ -90,7 +93,7 @@ class RefineRecipe:
         self.preprocessing = None if preprocessing is None else Compose(preprocessing)
         self.inferer = SimpleInferer() if inferer is None else inferer
         self.prepare = prepare
-        self.threshold = threshold
+        self.threshold = cut
         self.hysteresis = leeway
         self.margin = margin
         self.adjust = adjust
@@ -168,7 +171,7 @@ class RefineRecipe:
             )
         if self.adjust is not None:
             refined = self.adjust(refined, mask)
-        return self._graded(refined[0].numpy(), mask, label, self.hysteresis[intensity is None])
+        return self._graded(refined[0].numpy(), mask, label, blind=intensity is None)
 
     def _scaled(self, intensity: Tensor) -> Tensor:
         assert self.intensity_window is not None
@@ -200,14 +203,13 @@ class RefineRecipe:
         back: Any = self.preprocessing.inverse({"image": answer})["image"]
         return back.as_tensor() if isinstance(back, MetaTensor) else torch.as_tensor(back)
 
-    def _graded(self, probability: np.ndarray, mask: MetaTensor, label: str, leeway: float) -> np.ndarray:
+    def _graded(self, probability: np.ndarray, mask: MetaTensor, label: str, *, blind: bool) -> np.ndarray:
         if not np.isfinite(probability).all():
             raise FloatingPointError("the network's answer has NaN or infinity")
-        inside = probability > self.threshold
+        threshold, leeway = self.threshold[blind], self.hysteresis[blind]
+        inside = probability > threshold + leeway
         if leeway:
-            inside = np.where(
-                as_mask(mask), probability > self.threshold - leeway, probability > self.threshold + leeway
-            )
+            inside |= as_mask(mask) & (probability > threshold - leeway)
         graded = np.where(inside, np.clip(np.rint(probability * CERTAIN), 1, CERTAIN), 0).astype(np.uint8)
         clean = by_label(self.clean, label)
         if clean is not None:
@@ -228,3 +230,8 @@ class RefineRecipe:
 def by_label(step: Step | Mapping[str, Step] | None, label: str) -> Step | None:
     """A step that all labels share, or a label's own of a dict; None where there is none."""
     return step.get(label) if isinstance(step, Mapping) else step
+
+
+def _pair(value: float | Sequence[float]) -> tuple[float, ...]:
+    """With intensities, and without: one number counts for both."""
+    return (value, value) if isinstance(value, (int, float)) else tuple(value)
