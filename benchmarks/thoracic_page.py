@@ -23,6 +23,12 @@ _GOOD = (
     "The true masks themselves, refined: what is lost of a Dice of 1 is the harm that refinement does to a mask that",
     "needs none. Masks of another network come with faults; ones known to be good should not be refined.",
 )
+_NOTES = (
+    "- Weights, thresholds and rules were chosen on the two validation patients and on CTs rendered of training patients;",
+    "  nothing was tuned on these.",
+    "- Compare times as ratios. How the networks were trained, and why bars are missed, is in the",
+    "  [model card](../../bundles/thoracic_organ_refinement/docs/README.md).",
+)
 _NO_TWIN = '- The row "dense refiner of equal size" is left out: no weights were given (--twin-weights).'
 
 
@@ -56,7 +62,9 @@ def page(rows: Sequence[Row], pictures: Sequence[Path], *, command: str, twin: b
         "",
         f"Made by `{command}`; every score is in [thoracic_accuracy.csv](thoracic_accuracy.csv).",
         "",
-        *([] if twin else [_NO_TWIN, ""]),
+        *_NOTES,
+        *([] if twin else [_NO_TWIN]),
+        "",
         "## The dense UNet's masks",
         "",
         result_table(whole),

@@ -25,6 +25,7 @@ from monai_sparse_refine.transforms import (
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "thoracic_organ_refinement"
 SEGTHOR = LABEL_PRESETS["segthor"]
+WIDE = {"max_volume_change": 1.0, "min_dice": 0.3}  # of the gate: toy organs are not what the networks know
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +69,7 @@ def results(bundle, rendered, tmp_path_factory) -> tuple[Path, Path, str]:
         truth_dir=folder / "truth",
         output_dir=folder / "out",
         engine="native",
-        # Toy organs are not what the networks know.
-        **{"gate#max_volume_change": 1.0, "gate#min_dice": 0.3},
+        **{f"gate#{name}": bound for name, bound in WIDE.items()},
     )
     assert result.returncode == 0, result.stdout + result.stderr
     return folder, folder / "out", result.stdout
@@ -99,7 +99,7 @@ def test_the_organs_are_found_and_refinement_helps(results):
     before, after = (np.asarray(nib.load(output / f"scan_{n}.nii.gz").dataobj) for n in ("dense", "organs"))
     gains = [dice(after == i, truth == i) - dice(before == i, truth == i) for (i,) in SEGTHOR.values()]
     assert dice(after > 0, truth > 0) > 0.6
-    assert np.mean(gains) >= 0, gains
+    assert np.mean(gains) > 0.01 and min(gains) > -0.02, gains
 
 
 @pytest.mark.parametrize("preset", ["segthor", "wholebody_ct_segmentation", "totalsegmentator", "vista3d"])
@@ -113,7 +113,9 @@ def test_masks_of_other_networks_are_refined_without_the_unet(preset, rendered):
         source[mask.as_tensor() > 0] = ids[organ][-1]
     source[0, 0, :, 0] = 99  # another structure
     data = {"pred": MetaTensor(source, affine=labels.affine), "ct": ct}
-    for image_key in (None, "ct"):
+    truth = np.asarray(labels)
+    before = {organ: dice(np.isin(source, ids[organ]), truth == n) for organ, (n,) in SEGTHOR.items()}
+    for image_key, mean_gain, worst in ((None, 0.005, -0.02), ("ct", 0.05, 0.01)):
         refine = SparseRefined(
             "pred",
             bundle="thoracic_organ_refinement",
@@ -121,6 +123,7 @@ def test_masks_of_other_networks_are_refined_without_the_unet(preset, rendered):
             labels=list(SEGTHOR),
             image_key=image_key,
             report_key="report",
+            gate=WIDE,
             device="cpu",
         )
         out = refine(data)
@@ -129,11 +132,12 @@ def test_masks_of_other_networks_are_refined_without_the_unet(preset, rendered):
         assert torch.equal(pred == 99, data["pred"] == 99)
         assert [row["label"] for row in out["report"]] == list(SEGTHOR)
         assert all(row["refined"] for row in out["report"]), out["report"]
-        for organ, (number,) in SEGTHOR.items():
-            found, truth = np.isin(np.asarray(pred), ids[organ]), np.asarray(labels) == number
-            assert dice(found, truth) > 0.6, organ
-        filled = torch.isin(pred, torch.tensor(ids["heart"])) & (labels == 2) & (source == 0)
-        assert filled.sum() > 0.3 * ((labels == 2) & (source == 0)).sum()
+        after = {organ: dice(np.isin(pred, ids[organ]), truth == n) for organ, (n,) in SEGTHOR.items()}
+        gains = {organ: after[organ] - before[organ] for organ in SEGTHOR}
+        assert np.mean(list(gains.values())) > mean_gain and min(gains.values()) > worst, gains
+        lost = (labels == 2) & (source == 0)
+        filled = torch.isin(pred, torch.tensor(ids["heart"])) & lost
+        assert filled.sum() > (0.2 if image_key is None else 0.7) * lost.sum()
 
 
 def test_the_bundle_is_found_and_has_its_weights():
@@ -232,16 +236,27 @@ def test_the_workflows_have_what_monai_asks_for(results, masks, tmp_path):
         assert workflow.check_properties() == [], config
 
 
-def test_holes_in_a_real_aorta_are_filled(shared_data):
+@pytest.fixture(scope="module")
+def real_aorta(shared_data) -> MetaTensor:
     folder = shared_data / "thorax_totalseg"
     if not folder.is_dir():
         pytest.skip(f"no {folder}")
     aorta = nib.load(folder / "aorta_report__test_result__models__aorta.nii.gz")
-    truth = np.asarray(aorta.dataobj) > 0
-    mask = MetaTensor(torch.from_numpy(truth[None].astype(np.uint8)), affine=aorta.affine)
-    holed = RandMaskCorruption(kinds=["holes"]).set_random_state(0)(mask)
+    return MetaTensor(
+        torch.from_numpy((np.asarray(aorta.dataobj) > 0)[None].astype(np.uint8)), affine=aorta.affine
+    )
+
+
+@pytest.mark.parametrize("kind", ["steps", "missing_slices"])
+def test_a_real_aorta_is_repaired_without_intensities(real_aorta, kind):
+    truth = np.asarray(real_aorta)[0] > 0
+    spoilt = RandMaskCorruption(kinds=[kind]).set_random_state(1)(real_aorta)
     refine = SparseRefined("m", bundle="thoracic_organ_refinement", labels={"aorta": 1}, device="cpu")
-    out = np.asarray(refine({"m": holed})["m"])[0] > 0
-    lost = truth & (np.asarray(holed)[0] == 0)
-    assert lost.any() and (out & lost).sum() > 0.5 * lost.sum()
-    assert dice(out, truth) > 0.9
+    out = np.asarray(refine({"m": spoilt})["m"])[0] > 0
+    assert dice(out, truth) > dice(np.asarray(spoilt)[0] > 0, truth) + 0.003
+
+
+def test_a_good_real_aorta_is_left_nearly_alone(real_aorta):
+    refine = SparseRefined("m", bundle="thoracic_organ_refinement", labels={"aorta": 1}, device="cpu")
+    out = np.asarray(refine({"m": real_aorta})["m"])[0] > 0
+    assert dice(out, np.asarray(real_aorta)[0] > 0) > 0.99
