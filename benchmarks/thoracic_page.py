@@ -24,8 +24,8 @@ _GOOD = (
     "needs none. Masks of another network come with faults; ones known to be good should not be refined.",
 )
 _NOTES = (
-    "- Weights, thresholds and rules were chosen on the two validation patients and on CTs rendered of training patients;",
-    "  nothing was tuned on these.",
+    "- Weights, thresholds and rules were chosen on the two validation patients and on CTs rendered of training",
+    "  patients; nothing was tuned on these.",
     "- Compare times as ratios. How the networks were trained, and why bars are missed, is in the",
     "  [model card](../../bundles/thoracic_organ_refinement/docs/README.md).",
 )

@@ -494,7 +494,7 @@ def test_both_configurations_of_the_bundle_clean_the_implant_alike(bundle):
 
 def test_recipe_follows_the_bundle_and_the_overrides(bundle):
     recipe = load_recipe(bundle, device="cpu", overrides={"max_voxels": 123, "threshold": 0.3})
-    assert recipe.network.network.max_voxels == 123 and recipe.threshold == 0.3
+    assert recipe.network.network.max_voxels == 123 and recipe.threshold == (0.3, 0.3)
     assert recipe.margin is None and recipe.keep_input and not recipe.network.training
     assert any(isinstance(step, MirrorImaged) for step in recipe.preprocessing.flatten().transforms)
     (bundle / "configs" / "refine.json").unlink()
@@ -607,6 +607,19 @@ def test_leeway_follows_whether_there_are_intensities():
     refine = SparseRefine(network=recipe, labels=3, gate=None)
     assert np.array_equal(refine(source) == 3, source == 3)
     assert (refine(source, image) == 3).sum() > (source == 3).sum()
+
+
+def test_a_threshold_of_its_own_without_intensities():
+    source, image = label_map(), np.zeros((1, *SHAPE), np.float32)
+    recipe = RefineRecipe(Grow(rim=0.0), threshold=(0.6, 0.4), margin=2)  # rim voxels have probability 0.5
+    refine = SparseRefine(network=recipe, labels=3, gate=None)
+    assert (refine(source) == 3).sum() > (source == 3).sum() == (refine(source, image) == 3).sum()
+
+
+@pytest.mark.parametrize("threshold", [0, 1.0, (0.5,), (0.5, 1)])
+def test_an_impossible_threshold_is_told(threshold):
+    with pytest.raises(InputError, match="threshold"):
+        RefineRecipe(Grow(), threshold=threshold)
 
 
 @pytest.mark.parametrize("hysteresis", [0.5, -0.1, (0.1, 0.2, 0.3), (0.1, 0.6)])
