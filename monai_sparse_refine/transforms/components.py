@@ -32,16 +32,21 @@ class KeepMajorComponents(Transform):
     A component (voxels that touch, diagonally too) stays where it has at least a fraction of the largest one's
     voxels: in a scan that was cut off, an aorta may well be two pieces. With ``near_mm`` it also has to lie no farther
     than that from the largest, or from another that stays: a broken esophagus stays whole, a piece of the liver that
-    was taken for heart goes, however large. A hole is background that the mask encloses.
+    was taken for heart goes, however large. With ``neck_mm`` such a piece also goes where it hangs on the organ by a
+    neck thinner than that: of each component the places are sought where a ball of that diameter fits, and what lies
+    nearer to other such places than to the largest group of them does not belong. A hole is background that the mask
+    encloses.
 
     Args:
         fraction: of the largest component's voxels; 1 keeps the largest alone.
         near_mm: largest gap, mm; None allows any.
+        neck_mm: thinnest neck that holds, mm; None for any.
         fill_holes: also fill the holes.
-        spacing: mm, for masks that carry no affine; needed for ``near_mm`` alone.
+        spacing: mm, for masks that carry no affine; needed for ``near_mm`` and ``neck_mm`` alone.
 
     Raises:
-        InputError: a fraction that is not from 0 to 1, a gap below 0; when called, a spacing that is not known.
+        InputError: a fraction that is not from 0 to 1, a gap below 0, a neck that is not above 0; when called, a
+            spacing that is not known.
     """
 
     backend = [TransformBackends.NUMPY]
@@ -51,6 +56,7 @@ class KeepMajorComponents(Transform):
         *,
         fraction: float = 0.1,
         near_mm: float | None = None,
+        neck_mm: float | None = None,
         fill_holes: bool = True,
         spacing: float | Sequence[float] | None = None,
     ) -> None:
@@ -58,8 +64,11 @@ class KeepMajorComponents(Transform):
             raise InputError(f"fraction is {fraction}; expected a number from 0 to 1")
         if near_mm is not None and not near_mm >= 0:
             raise InputError(f"near_mm is {near_mm}; expected 0 mm or more, or None for any distance")
+        if neck_mm is not None and not neck_mm > 0:
+            raise InputError(f"neck_mm is {neck_mm}; expected more than 0 mm, or None for any neck")
         self.fraction = fraction
         self.near_mm = near_mm
+        self.neck_mm = neck_mm
         self.fill_holes = fill_holes
         self.spacing = spacing
 
@@ -70,6 +79,9 @@ class KeepMajorComponents(Transform):
         if box is None:
             return mask
         part = source[box]
+        if self.neck_mm is not None:
+            mm = np.asarray(spacing_of(mask, spacing=self.spacing))
+            part = _without_what_hangs_on(part, mm, self.neck_mm)
         labels, count = ndimage.label(part, _FULL)
         if count > 1:
             sizes = np.bincount(labels.ravel())
@@ -84,6 +96,36 @@ class KeepMajorComponents(Transform):
         out = np.zeros_like(source)
         out[box] = part
         return convert_to_dst_type(out.reshape(tuple(mask.shape)), dst=mask, dtype=mask.dtype)[0]
+
+
+def _without_what_hangs_on(mask: np.ndarray, mm: np.ndarray, neck_mm: float) -> np.ndarray:
+    """Every component without the parts that only a neck thinner than ``neck_mm`` holds."""
+    # An eighth of a neck is fine enough to look at it, and much faster than every voxel.
+    step = np.maximum(1, np.floor(neck_mm / 8 / mm)).astype(int)
+    thin = tuple(slice(None, None, int(n)) for n in step)
+    labels = ndimage.label(mask, _FULL)[0][thin]
+    # Holes would make necks of the walls around them. What is beyond the box is background.
+    solid = np.pad(_without_holes(mask)[thin], 1)
+    depth = ndimage.distance_transform_edt(solid, sampling=mm * step)[1:-1, 1:-1, 1:-1]
+    cores, count = ndimage.label(depth > neck_mm / 2, _FULL)
+    if count < 2:
+        return mask
+    sizes = np.bincount(cores.ravel())
+    hangs = np.zeros(labels.shape, dtype=bool)
+    for component in np.unique(labels[labels > 0]):
+        mine = labels == component
+        own = np.unique(cores[mine & (cores > 0)])
+        if len(own) < 2:
+            continue
+        largest = own[sizes[own].argmax()]
+        to_largest, to_others = (
+            ndimage.distance_transform_edt(~np.isin(cores, group), sampling=mm * step)
+            for group in ([largest], own[own != largest])
+        )
+        hangs |= mine & (to_others < to_largest)
+    for axis, n in enumerate(step):
+        hangs = np.repeat(hangs, n, axis=axis)
+    return mask & ~hangs[tuple(slice(n) for n in mask.shape)]
 
 
 def _near(
@@ -136,13 +178,14 @@ class KeepMajorComponentsd(MapTransform):
         *,
         fraction: float = 0.1,
         near_mm: float | None = None,
+        neck_mm: float | None = None,
         fill_holes: bool = True,
         spacing: float | Sequence[float] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.clean = KeepMajorComponents(
-            fraction=fraction, near_mm=near_mm, fill_holes=fill_holes, spacing=spacing
+            fraction=fraction, near_mm=near_mm, neck_mm=neck_mm, fill_holes=fill_holes, spacing=spacing
         )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

@@ -49,6 +49,33 @@ def test_a_chain_of_pieces_stays_and_what_is_off_it_goes():
     assert out[0, :30].sum() == 22 * 36 and not out[0, 30:].any()
 
 
+def dumbbell() -> np.ndarray:
+    """Blocks of 16 x 16 x 8 (with a hole) and 10 x 10 x 8 voxels, and a bar of 4 x 2 between them; 1 x 1 x 2 mm."""
+    mask = np.zeros((1, 40, 18, 10), np.uint8)
+    mask[0, 1:17, 1:17, 1:9] = 1
+    mask[0, 8, 8, 4] = 0
+    mask[0, 17:26, 6:10, 4:6] = 1
+    mask[0, 26:36, 3:13, 1:9] = 1
+    return mask
+
+
+@pytest.mark.parametrize(("neck", "stays"), [(None, True), (3, True), (6, False), (8, False), (12, True)])
+def test_what_hangs_on_by_a_thin_neck_goes(neck, stays):
+    """Of a neck of 12 mm nothing is left of the smaller block, which is then no part of its own."""
+    out = KeepMajorComponents(neck_mm=neck, fill_holes=False, spacing=(1, 1, 2))(dumbbell())
+    assert out[0, 1:17, 1:17, 1:9].sum() == 16 * 16 * 8 - 1
+    assert bool(out[0, 30:36].any()) == stays and (out <= dumbbell()).all()
+
+
+def test_a_neck_needs_a_width_and_a_spacing():
+    with pytest.raises(InputError, match="neck_mm"):
+        KeepMajorComponents(neck_mm=0)
+    with pytest.raises(InputError, match="spacing"):
+        KeepMajorComponents(neck_mm=5)(dumbbell())
+    source = MetaTensor(dumbbell(), affine=np.diag([1.0, 1, 2, 1]))
+    assert KeepMajorComponentsd("m", neck_mm=6)({"m": source})["m"][0, 28:].sum() == 0
+
+
 def test_the_spacing_is_that_of_the_mask():
     source = MetaTensor(torch.from_numpy(pieces()), affine=np.diag([2.0, 1, 1, 1]))
     assert KeepMajorComponents(near_mm=7.9)(source).sum() == 512
