@@ -8,12 +8,20 @@ from types import ModuleType
 
 import pytest
 import torch
+from hypothesis import settings
 
 from monai_sparse_refine.engine import EngineNotFoundError, get_engine
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DATA_VARIABLE = "MONAI_SPARSE_DATA"
+EXPLORE_VARIABLE = "MONAI_SPARSE_EXPLORE"
 REQUIRE_MINKOWSKI_VARIABLE = "MONAI_SPARSE_REQUIRE_MINKOWSKI"
+
+
+# The same examples in every run, so that a suite that passed passes; set the variable to look for new ones.
+settings.register_profile("reproducible", derandomize=True)
+if os.environ.get(EXPLORE_VARIABLE, "") in ("", "0"):
+    settings.load_profile("reproducible")
 
 
 def pytest_configure(config: pytest.Config) -> None:

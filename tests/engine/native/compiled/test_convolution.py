@@ -15,7 +15,8 @@ from monai_sparse_refine.engine.native.compiled import build
 from monai_sparse_refine.engine.native.compiled.convolution import runs
 from monai_sparse_refine.engine.native.compiled.index import build_index
 
-TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
+# Sums of up to 64 * 5**4 products, added in another order; a product that is missing or wrong is off by 1e-3 or more.
+TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-12}
 
 
 def plain(function: Any, *arguments: Any) -> Any:
