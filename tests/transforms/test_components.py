@@ -50,21 +50,30 @@ def test_a_chain_of_pieces_stays_and_what_is_off_it_goes():
 
 
 def dumbbell() -> np.ndarray:
-    """Blocks of 16 x 16 x 8 (with a hole) and 10 x 10 x 8 voxels, and a bar of 4 x 2 between them; 1 x 1 x 2 mm."""
-    mask = np.zeros((1, 40, 18, 10), np.uint8)
-    mask[0, 1:17, 1:17, 1:9] = 1
-    mask[0, 8, 8, 4] = 0
-    mask[0, 17:26, 6:10, 4:6] = 1
-    mask[0, 26:36, 3:13, 1:9] = 1
+    """Blocks of 24 x 16 x 8 (with a hole) and 8 x 8 x 8 voxels, and a bar of 4 x 2 between them; 1 x 1 x 2 mm."""
+    mask = np.zeros((1, 48, 18, 10), np.uint8)
+    mask[0, 1:25, 1:17, 1:9] = 1
+    mask[0, 12, 8, 4] = 0
+    mask[0, 25:34, 6:10, 4:6] = 1
+    mask[0, 34:42, 4:12, 1:9] = 1
     return mask
 
 
-@pytest.mark.parametrize(("neck", "stays"), [(None, True), (3, True), (6, False), (8, False), (12, True)])
+@pytest.mark.parametrize(("neck", "stays"), [(None, True), (3, True), (5, False), (6, False), (8, True)])
 def test_what_hangs_on_by_a_thin_neck_goes(neck, stays):
-    """Of a neck of 12 mm nothing is left of the smaller block, which is then no part of its own."""
+    """A ball of 8 mm fits nowhere into the smaller block, which is then no part of its own."""
     out = KeepMajorComponents(neck_mm=neck, fill_holes=False, spacing=(1, 1, 2))(dumbbell())
-    assert out[0, 1:17, 1:17, 1:9].sum() == 16 * 16 * 8 - 1
-    assert bool(out[0, 30:36].any()) == stays and (out <= dumbbell()).all()
+    assert out[0, 1:25, 1:17, 1:9].sum() == 24 * 16 * 8 - 1
+    assert bool(out[0, 38:42].any()) == stays and (out <= dumbbell()).all()
+
+
+def test_an_organ_that_was_torn_stays_in_one_piece():
+    """Nearly half of it hangs on the rest by a thin neck."""
+    mask = np.ones((1, 40, 14, 14), np.uint8)
+    mask[0, 19:22] = 0
+    mask[0, 19:22, 6:8, 6:8] = 1
+    out = KeepMajorComponents(neck_mm=8, spacing=1)(mask)
+    np.testing.assert_array_equal(out, mask)
 
 
 def test_a_neck_needs_a_width_and_a_spacing():
@@ -73,7 +82,7 @@ def test_a_neck_needs_a_width_and_a_spacing():
     with pytest.raises(InputError, match="spacing"):
         KeepMajorComponents(neck_mm=5)(dumbbell())
     source = MetaTensor(dumbbell(), affine=np.diag([1.0, 1, 2, 1]))
-    assert KeepMajorComponentsd("m", neck_mm=6)({"m": source})["m"][0, 28:].sum() == 0
+    assert KeepMajorComponentsd("m", neck_mm=6)({"m": source})["m"][0, 36:].sum() == 0
 
 
 def test_the_spacing_is_that_of_the_mask():
