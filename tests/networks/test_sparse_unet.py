@@ -17,6 +17,14 @@ def _sparse(engine: str, mask: torch.Tensor, dtype: torch.dtype = torch.float32)
     )
 
 
+def test_voxels_of_any_channel_are_active_and_what_is_not_a_number_is_not_lost():
+    x = torch.zeros(2, 3, 2, 2, 2)
+    x[0, 2, 0, 1, 0] = 0.6
+    x[1, 0, 1, 1, 1] = float("nan")
+    x[1, 1, 0, 0, 0] = 0.5  # just at the threshold
+    assert active_coordinates(x).tolist() == [[0, 0, 1, 0], [1, 1, 1, 1]]
+
+
 @pytest.mark.parametrize(("preset", "count"), [("ch1", 434_686), ("ch2", 18_137_178)])
 def test_reference_parameter_counts(engine_name, preset, count):
     network = SparseGenerativeUNet(channels=preset, engine=engine_name)
