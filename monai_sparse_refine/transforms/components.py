@@ -105,13 +105,13 @@ def _without_what_hangs_on(mask: np.ndarray, mm: np.ndarray, neck_mm: float) -> 
     # An eighth of a neck is fine enough to look at it, and much faster than every voxel.
     step = np.maximum(1, np.floor(neck_mm / 8 / mm)).astype(int)
     thin = tuple(slice(None, None, int(n)) for n in step)
-    labels = ndimage.label(mask, _FULL)[0][thin]
     # Holes would make necks of the walls around them. What is beyond the box is background.
     solid = np.pad(_without_holes(mask)[thin], 1)
     depth = ndimage.distance_transform_edt(solid, sampling=mm * step)[1:-1, 1:-1, 1:-1]
     cores, count = ndimage.label(depth > neck_mm / 2, _FULL)
     if count < 2:
         return mask
+    labels = ndimage.label(mask, _FULL)[0][thin]
     sizes = np.bincount(cores.ravel())
     hangs = np.zeros(labels.shape, dtype=bool)
     for component in np.unique(labels[labels > 0]):
