@@ -44,6 +44,9 @@ class RefineRecipe:
         threshold: probability above which a voxel belongs to the refined mask; two numbers: with intensities, without.
         hysteresis: a voxel leaves the side that the (prepared) mask has it on only where the probability is that much
             beyond the threshold; two numbers, with intensities and without.
+        passes: how often the network is run; two numbers: with intensities, without. After the first time it gets its
+            own answer as the mask, and no probability: it is no longer held to what the dense network got wrong, and
+            sees as far beyond the new surface as before beyond the old one.
         margin: voxels around the label's bounding box that the network sees; None shows it the whole volume.
         adjust: takes the probabilities [1, X, Y, Z] and the input mask, and returns other probabilities, such as
             :class:`monai_sparse_refine.transforms.AverageVault`.
@@ -66,6 +69,7 @@ class RefineRecipe:
         prepare: Step | Mapping[str, Step] | None = None,
         threshold: float | Sequence[float] = 0.5,
         hysteresis: float | Sequence[float] = 0.0,
+        passes: int | Sequence[int] = 1,
         margin: int | None = 16,
         adjust: Callable[[Any, Any], Any] | None = None,
         keep_input: bool = False,
@@ -85,6 +89,11 @@ class RefineRecipe:
                 f"hysteresis is {hysteresis}; expected one number, or two (with and without intensities), 0 or more "
                 "and less than from the threshold to 0 and to 1"
             )
+        runs = _pair(passes)
+        if len(runs) != 2 or not all(isinstance(n, int) and n >= 1 for n in runs):
+            raise InputError(
+                f"passes is {passes}; expected a whole number from 1, or two (with and without intensities)"
+            )
         if margin is not None and margin < 0:
             raise InputError(f"margin is {margin}; expected 0 or more voxels, or None for the whole volume")
         if intensity_window is not None and not intensity_window[0] < intensity_window[1]:
@@ -95,6 +104,7 @@ class RefineRecipe:
         self.prepare = prepare
         self.threshold = cut
         self.hysteresis = leeway
+        self.passes = runs
         self.margin = margin
         self.adjust = adjust
         self.keep_input = keep_input or additions is not None
@@ -147,6 +157,20 @@ class RefineRecipe:
     def _refine(
         self, mask: MetaTensor, intensity: Tensor | None, probability: Tensor | None, label: str, device: Any
     ) -> np.ndarray:
+        blind = intensity is None
+        answer = self._answer(mask, intensity, probability, label, device)
+        for _ in range(int(self.passes[blind]) - 1):
+            found = self._inside(answer, mask, blind=blind)
+            if not found.any():
+                break
+            again = MetaTensor(torch.from_numpy(found)[None].to(torch.uint8), affine=mask.affine)
+            answer = self._answer(again, intensity, None, label, device)
+        return self._graded(answer, mask, label, blind=blind)
+
+    def _answer(
+        self, mask: MetaTensor, intensity: Tensor | None, probability: Tensor | None, label: str, device: Any
+    ) -> np.ndarray:
+        """The network's probabilities on the grid of the mask, [X, Y, Z]."""
         data: dict[str, Any] = {"image": mask.float(), "label": label}
         if self.intensity_window is not None and intensity is None:
             raise InputError(
@@ -171,7 +195,10 @@ class RefineRecipe:
             )
         if self.adjust is not None:
             refined = self.adjust(refined, mask)
-        return self._graded(refined[0].numpy(), mask, label, blind=intensity is None)
+        answer = refined[0].numpy()
+        if not np.isfinite(answer).all():
+            raise FloatingPointError("the network's answer has NaN or infinity")
+        return np.asarray(answer)
 
     def _scaled(self, intensity: Tensor) -> Tensor:
         assert self.intensity_window is not None
@@ -203,13 +230,16 @@ class RefineRecipe:
         back: Any = self.preprocessing.inverse({"image": answer})["image"]
         return back.as_tensor() if isinstance(back, MetaTensor) else torch.as_tensor(back)
 
-    def _graded(self, probability: np.ndarray, mask: MetaTensor, label: str, *, blind: bool) -> np.ndarray:
-        if not np.isfinite(probability).all():
-            raise FloatingPointError("the network's answer has NaN or infinity")
+    def _inside(self, probability: np.ndarray, mask: MetaTensor, *, blind: bool) -> np.ndarray:
+        """Which voxels belong to the refined mask, by threshold and hysteresis."""
         threshold, leeway = self.threshold[blind], self.hysteresis[blind]
         inside = probability > threshold + leeway
         if leeway:
             inside |= as_mask(mask) & (probability > threshold - leeway)
+        return inside
+
+    def _graded(self, probability: np.ndarray, mask: MetaTensor, label: str, *, blind: bool) -> np.ndarray:
+        inside = self._inside(probability, mask, blind=blind)
         graded = np.where(inside, np.clip(np.rint(probability * CERTAIN), 1, CERTAIN), 0).astype(np.uint8)
         clean = by_label(self.clean, label)
         if clean is not None:

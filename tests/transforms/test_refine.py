@@ -628,6 +628,52 @@ def test_an_impossible_leeway_is_told(hysteresis):
         RefineRecipe(Grow(), hysteresis=hysteresis)
 
 
+class Following(Grow):
+    """What it was given, grown by a voxel; remembers which probabilities it got."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.soft: list[bool] = []
+
+    def prepare(self, data):
+        self.soft.append("probability" in data)
+        return data
+
+
+@pytest.mark.parametrize(("passes", "with_image", "reach"), [(1, True, 1), (3, True, 3), ((3, 1), False, 1)])
+def test_a_network_works_on_its_own_answer_again(passes, with_image, reach):
+    labels = np.zeros((1, *SHAPE), np.uint8)
+    labels[0, 6, 5, 4] = 1
+    image = np.zeros((1, *SHAPE), np.float32) if with_image else None
+    network = Following()
+    recipe = RefineRecipe(network, preprocessing=[network.prepare], passes=passes, margin=4)
+    refine = SparseRefine(network=recipe, labels=1, gate=None, spacing=1.0)
+    out = refine(labels, image, (labels == 1).astype(np.float32))
+    x, y, z = np.ogrid[: SHAPE[0], : SHAPE[1], : SHAPE[2]]
+    np.testing.assert_array_equal(
+        out[0] > 0, (abs(x - 6) <= reach) & (abs(y - 5) <= reach) & (abs(z - 4) <= reach)
+    )
+    assert network.soft == [True] + [False] * (reach - 1)  # the dense network is asked once
+
+
+def test_nothing_is_refined_again_where_nothing_is_left():
+    network = Constant(-5.0)
+    runs: list[int] = []
+    network.register_forward_hook(lambda *_: runs.append(1))
+    recipe = RefineRecipe(network, passes=3)
+    source = label_map()
+    np.testing.assert_array_equal(
+        SparseRefine(network=recipe, labels=3)(source), source
+    )  # the gate refuses it
+    assert len(runs) == 1
+
+
+@pytest.mark.parametrize("passes", [0, 1.5, (1,), (1, 0)])
+def test_an_impossible_number_of_passes_is_told(passes):
+    with pytest.raises(InputError, match="passes"):
+        RefineRecipe(Grow(), passes=passes)
+
+
 def test_dictionary_version_takes_probabilities(tmp_path):
     recipe = RefineRecipe(Told(), preprocessing=[lambda d: {**d, "image": d["probability"] * 20 - 10}])
     soft = np.stack([np.zeros(SHAPE)] * 4).astype(np.float32)
