@@ -21,7 +21,16 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
-from benchmarks.thoracic_methods import ORGANS, Cost, DenseUNet, classical, dense_twin, measured, refiner
+from benchmarks.thoracic_methods import (
+    ORGANS,
+    Cost,
+    DenseUNet,
+    classical,
+    dense_twin,
+    measured,
+    refiner,
+    unet_settings,
+)
 from benchmarks.thoracic_page import page, result_table
 from benchmarks.thoracic_real import real_rows
 from benchmarks.thoracic_scores import organ_scores
@@ -40,19 +49,23 @@ TEST_SEED = 900  # CTs of training have other seeds
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     options = _options(arguments)
-    unet = or_exit(DenseUNet, Path(options.bundle), weights=options.dense_weights, device=options.device)
-    recipe = or_exit(
-        load_recipe,
-        options.bundle,
-        weights=options.weights,
-        device=options.device,
-        overrides={"engine": options.engine},
+    bundle = Path(options.bundle)
+    unet = or_exit(DenseUNet, bundle, weights=options.dense_weights, device=options.device)
+    recipe, foreign = (
+        or_exit(
+            load_recipe,
+            bundle,
+            weights=options.weights,
+            device=options.device,
+            overrides={"engine": options.engine, **settings},
+        )
+        for settings in (unet_settings(bundle), {})
     )
-    refine = refiner(recipe, Path(options.bundle))
+    refine, refine_foreign = refiner(recipe, bundle), refiner(foreign, bundle)
     twin = None
     if options.twin_weights is not None:
         other = or_exit(dense_twin, recipe, options.twin_weights, device=options.device)
-        twin = refiner(other, Path(options.bundle))
+        twin = refiner(other, bundle)
     rows: list[dict[str, Any]] = []
     folder = Path(options.output)
     pictures: list[Path] = []
@@ -68,12 +81,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             first_seed=TEST_SEED,
         )
         for case in cases:
-            for row, item in _rows_of(case, unet, refine, twin):
+            for row, item in _rows_of(case, unet, refine, refine_foreign, twin):
                 rows.append({"part": part, **row})
                 _consider(drawn, part, row, item)
             print(f"{part}: {case['name']}", file=sys.stderr, flush=True)
     if options.real:
-        rows += or_exit(real_rows, Path(options.real), unet, refine)
+        rows += or_exit(real_rows, Path(options.real), unet, refine, refine_foreign)
     for name, (_, picture) in sorted(drawn.items()):
         path = folder / "pictures" / f"organ_{name}.png"
         pictures.append(organ_figure(**picture, path=path))
@@ -108,7 +121,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _rows_of(
-    case: Mapping[str, Any], unet: DenseUNet, refine: SparseRefine, twin: SparseRefine | None
+    case: Mapping[str, Any],
+    unet: DenseUNet,
+    refine: SparseRefine,
+    refine_foreign: SparseRefine,
+    twin: SparseRefine | None,
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Every method on one patient: rows of scores, and what a picture of them needs."""
     truth = _labels(case["label"])
@@ -125,20 +142,22 @@ def _rows_of(
     if twin is not None:
         after, cost = measured(lambda: twin(labels, ct, soft))
         yield from _scores(case, "dense refiner of equal size", after, truth, cost, ct)
-    for name, inputs in (
-        ("ours, masks alone", ()),
-        ("ours without intensities", (None, soft)),
-        ("ours", (ct, soft)),
+    for name, run, inputs in (
+        ("ours, masks alone", refine_foreign, ()),
+        ("ours without intensities", refine, (None, soft)),
+        ("ours", refine, (ct, soft)),
     ):
-        after, cost = measured(lambda inputs=inputs: refine(labels, *inputs))
+        after, cost = measured(lambda run=run, inputs=inputs: run(labels, *inputs))
         yield from _scores(case, name, after, truth, cost, ct, before=labels)
     corrupted = _corrupted(truth)
     yield from _scores(case, "corrupted", corrupted, truth, none, ct)
     yield from _scores(case, "corrupted, largest component + holes", classical(corrupted), truth, none, ct)
-    yield from _scores(case, "corrupted, ours without intensities", refine(corrupted), truth, none, ct)
-    yield from _scores(case, "corrupted, ours", refine(corrupted, ct), truth, none, ct)
-    yield from _scores(case, "true, ours without intensities", refine(truth), truth, none, ct)
-    yield from _scores(case, "true, ours", refine(truth, ct), truth, none, ct)
+    yield from _scores(
+        case, "corrupted, ours without intensities", refine_foreign(corrupted), truth, none, ct
+    )
+    yield from _scores(case, "corrupted, ours", refine_foreign(corrupted, ct), truth, none, ct)
+    yield from _scores(case, "true, ours without intensities", refine_foreign(truth), truth, none, ct)
+    yield from _scores(case, "true, ours", refine_foreign(truth, ct), truth, none, ct)
 
 
 def _scores(

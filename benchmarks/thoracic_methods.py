@@ -24,7 +24,7 @@ from monai_sparse_refine.transforms import (
     SparseRefine,
 )
 
-__all__ = ["ORGANS", "Cost", "DenseUNet", "classical", "dense_twin", "measured", "refiner"]
+__all__ = ["ORGANS", "Cost", "DenseUNet", "classical", "dense_twin", "measured", "refiner", "unet_settings"]
 
 ORGANS = {"esophagus": 1, "heart": 2, "trachea": 3, "aorta": 4}
 Result = TypeVar("Result")
@@ -134,6 +134,13 @@ def refiner(recipe: RefineRecipe, bundle: Path) -> SparseRefine:
     parser = ConfigParser()
     parser.read_config(bundle / "configs" / "inference.json")
     return SparseRefine(network=recipe, label_preset="segthor", gate=parser.get_parsed_content("gate"))
+
+
+def unet_settings(bundle: Path) -> dict[str, Any]:
+    """What the bundle's inference does to its own UNet's masks, and not to those of another network."""
+    parser = ConfigParser()
+    parser.read_config(bundle / "configs" / "inference.json")
+    return {name: parser.get_parsed_content(name) for name in ("passes", "heart_neck_mm")}
 
 
 def dense_twin(recipe: RefineRecipe, weights: Path | str, *, device: str) -> RefineRecipe:

@@ -24,8 +24,16 @@ SCANS = {
 SEEDS = range(4)  # corruptions of each mask
 
 
-def real_rows(folder: Path, unet: DenseUNet, refine: SparseRefine) -> list[dict[str, Any]]:
+def real_rows(
+    folder: Path, unet: DenseUNet, refine: SparseRefine, refine_foreign: SparseRefine
+) -> list[dict[str, Any]]:
     """Rows of scores: the UNet's mask and corrupted true masks, before and after.
+
+    Args:
+        folder: of the scans.
+        unet: the dense network.
+        refine: what refines its masks.
+        refine_foreign: what refines other masks.
 
     Raises:
         InputError: a scan or mask that is not there.
@@ -55,8 +63,8 @@ def real_rows(folder: Path, unet: DenseUNet, refine: SparseRefine) -> list[dict[
             candidates = {
                 "corrupted": corrupted,
                 "corrupted, largest component + holes": classical(corrupted),
-                "corrupted, ours without intensities": refine(corrupted),
-                "corrupted, ours": refine(corrupted, dense["ct"]),
+                "corrupted, ours without intensities": refine_foreign(corrupted),
+                "corrupted, ours": refine_foreign(corrupted, dense["ct"]),
             }
             for method, labels in candidates.items():
                 scores = organ_scores(labels, truth, organ)

@@ -13,6 +13,7 @@ import torch
 from monai.bundle import ConfigWorkflow
 from monai.data import MetaTensor
 
+from benchmarks.thoracic_methods import unet_settings
 from monai_sparse_refine.data import read_split, render_thorax_ct
 from monai_sparse_refine.metrics import dice
 from monai_sparse_refine.transforms import (
@@ -144,6 +145,15 @@ def test_the_bundle_is_found_and_has_its_weights():
     assert "thoracic_organ_refinement" in list_bundles()
     recipe = load_recipe("thoracic_organ_refinement", device="cpu")
     assert set(recipe.labels) == set(SEGTHOR) and not recipe.network.training
+
+
+def test_masks_of_other_networks_are_refined_once_and_their_necks_stay():
+    """The settings of inference.json are for the faults of its own UNet."""
+    foreign = load_recipe("thoracic_organ_refinement", device="cpu")
+    own = load_recipe("thoracic_organ_refinement", device="cpu", overrides=unet_settings(BUNDLE))
+    assert foreign.passes == (1, 1) and foreign.prepare["heart"].neck_mm is None
+    assert own.passes == (2, 1) and own.prepare["heart"].neck_mm == 20
+    assert own.clean["heart"].neck_mm is None
 
 
 def test_no_test_patient_is_trained_on():
