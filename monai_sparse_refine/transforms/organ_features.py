@@ -101,7 +101,8 @@ class OrganFeatures(Transform):
         core = _filtered(plain, reach, ndimage.minimum_filter1d)
         # A scan that ends within an organ has no surface there.
         band = torch.from_numpy(_filtered(plain, reach, ndimage.maximum_filter1d) & (1 - core)).float()
-        out = torch.zeros((self.channels, *plain.shape))
+        # Memory from numpy is zero without being written, which is faster where most of it stays so.
+        out = torch.from_numpy(np.zeros((self.channels, *plain.shape), dtype=np.float32))
         out[0] = band
         torch.sub(torch.from_numpy(plain.astype(np.float32)), torch.from_numpy(core), alpha=0.5, out=out[1])
         if probability is None:

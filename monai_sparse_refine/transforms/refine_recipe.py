@@ -19,6 +19,7 @@ from monai_sparse_refine.volume import affine_of_box, as_mask, bounding_box
 __all__ = ["CERTAIN", "RefineRecipe", "by_label"]
 
 Step = Callable[[Any], Any]
+Passes = int | Sequence[int]
 
 # Probabilities are kept in one byte. 255 is left for voxels that are not up for refinement at all.
 CERTAIN = 254
@@ -44,9 +45,10 @@ class RefineRecipe:
         threshold: probability above which a voxel belongs to the refined mask; two numbers: with intensities, without.
         hysteresis: a voxel leaves the side that the (prepared) mask has it on only where the probability is that much
             beyond the threshold; two numbers, with intensities and without.
-        passes: how often the network is run; two numbers: with intensities, without. After the first time it gets its
-            own answer as the mask, and no probability: it is no longer held to what the dense network got wrong, and
-            sees as far beyond the new surface as before beyond the old one.
+        passes: how often the network is run; two numbers: with intensities, without; or a dict of such by the label's
+            name, where those that it lacks are run once. After the first time it gets its own answer as the mask, and
+            no probability: it is no longer held to what the dense network got wrong, and sees as far beyond the new
+            surface as before beyond the old one.
         margin: voxels around the label's bounding box that the network sees; None shows it the whole volume.
         adjust: takes the probabilities [1, X, Y, Z] and the input mask, and returns other probabilities, such as
             :class:`monai_sparse_refine.transforms.AverageVault`.
@@ -69,7 +71,7 @@ class RefineRecipe:
         prepare: Step | Mapping[str, Step] | None = None,
         threshold: float | Sequence[float] = 0.5,
         hysteresis: float | Sequence[float] = 0.0,
-        passes: int | Sequence[int] = 1,
+        passes: Passes | Mapping[str, Passes] = 1,
         margin: int | None = 16,
         adjust: Callable[[Any, Any], Any] | None = None,
         keep_input: bool = False,
@@ -89,10 +91,11 @@ class RefineRecipe:
                 f"hysteresis is {hysteresis}; expected one number, or two (with and without intensities), 0 or more "
                 "and less than from the threshold to 0 and to 1"
             )
-        runs = _pair(passes)
-        if len(runs) != 2 or not all(isinstance(n, int) and n >= 1 for n in runs):
+        runs = [_pair(n) for n in (passes.values() if isinstance(passes, Mapping) else [passes])]
+        if not all(len(pair) == 2 and all(isinstance(n, int) and n >= 1 for n in pair) for pair in runs):
             raise InputError(
-                f"passes is {passes}; expected a whole number from 1, or two (with and without intensities)"
+                f"passes is {passes}; expected a whole number from 1, or two (with and without intensities), "
+                "or a dict of them by label"
             )
         if margin is not None and margin < 0:
             raise InputError(f"margin is {margin}; expected 0 or more voxels, or None for the whole volume")
@@ -104,7 +107,7 @@ class RefineRecipe:
         self.prepare = prepare
         self.threshold = cut
         self.hysteresis = leeway
-        self.passes = runs
+        self.passes = passes
         self.margin = margin
         self.adjust = adjust
         self.keep_input = keep_input or additions is not None
@@ -159,13 +162,18 @@ class RefineRecipe:
     ) -> np.ndarray:
         blind = intensity is None
         answer = self._answer(mask, intensity, probability, label, device)
-        for _ in range(int(self.passes[blind]) - 1):
+        for _ in range(self._runs(label)[blind] - 1):
             found = self._inside(answer, mask, blind=blind)
             if not found.any():
                 break
             again = MetaTensor(torch.from_numpy(found)[None].to(torch.uint8), affine=mask.affine)
             answer = self._answer(again, intensity, None, label, device)
         return self._graded(answer, mask, label, blind=blind)
+
+    def _runs(self, label: str) -> tuple[int, ...]:
+        """How often the network is run with intensities, and without."""
+        runs = self.passes.get(label, 1) if isinstance(self.passes, Mapping) else self.passes
+        return (runs, runs) if isinstance(runs, int) else tuple(runs)
 
     def _answer(
         self, mask: MetaTensor, intensity: Tensor | None, probability: Tensor | None, label: str, device: Any

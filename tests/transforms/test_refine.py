@@ -640,14 +640,17 @@ class Following(Grow):
         return data
 
 
-@pytest.mark.parametrize(("passes", "with_image", "reach"), [(1, True, 1), (3, True, 3), ((3, 1), False, 1)])
+@pytest.mark.parametrize(
+    ("passes", "with_image", "reach"),
+    [(1, True, 1), (3, True, 3), ((3, 1), False, 1), ({"heart": (2, 1)}, True, 2), ({"aorta": 2}, True, 1)],
+)
 def test_a_network_works_on_its_own_answer_again(passes, with_image, reach):
     labels = np.zeros((1, *SHAPE), np.uint8)
     labels[0, 6, 5, 4] = 1
     image = np.zeros((1, *SHAPE), np.float32) if with_image else None
     network = Following()
     recipe = RefineRecipe(network, preprocessing=[network.prepare], passes=passes, margin=4)
-    refine = SparseRefine(network=recipe, labels=1, gate=None, spacing=1.0)
+    refine = SparseRefine(network=recipe, labels={"heart": 1}, gate=None, spacing=1.0)
     out = refine(labels, image, (labels == 1).astype(np.float32))
     x, y, z = np.ogrid[: SHAPE[0], : SHAPE[1], : SHAPE[2]]
     np.testing.assert_array_equal(
@@ -668,7 +671,7 @@ def test_nothing_is_refined_again_where_nothing_is_left():
     assert len(runs) == 1
 
 
-@pytest.mark.parametrize("passes", [0, 1.5, (1,), (1, 0)])
+@pytest.mark.parametrize("passes", [0, 1.5, (1,), (1, 0), {"heart": 0}])
 def test_an_impossible_number_of_passes_is_told(passes):
     with pytest.raises(InputError, match="passes"):
         RefineRecipe(Grow(), passes=passes)
