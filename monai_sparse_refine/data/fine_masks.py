@@ -108,7 +108,7 @@ def phantom_masks(count: int, rng: np.random.Generator, *, first_seed: int) -> I
 
 
 def scan_masks(files: Sequence[Path], rng: np.random.Generator) -> Iterator[FineMask]:
-    """Bone of CTs as they are, and interpolated to about 1 and 2 mm (1 mm only where they are finer), thicker slices."""
+    """Bone of CTs as they are, and interpolated to about 2 mm (fine ones to 1 mm, coarse ones to both)."""
     load = LoadImage(ensure_channel_first=True)
     for file in files:
         image = load(file)
