@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -110,7 +110,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--max-cases", type=int, help="at most so many masks of each set")
     parser.add_argument("--weights", help="weights; the bundle's own by default")
-    parser.add_argument("--threshold", type=float, help="probability; the bundle's own by default")
+    parser.add_argument("--threshold", type=float, help="of both networks; the bundle's own by default")
     parser.add_argument("--flip-axes", nargs="*", type=int, help="of both networks; the bundle's by default")
     parser.add_argument("--dense-weights", help="weights of the dense twin")
     parser.add_argument("--engine", default="auto", help="auto, native or minkowski")
@@ -127,7 +127,7 @@ def _methods(options: argparse.Namespace) -> tuple[dict[str, Method], list[str]]
     parser = ConfigParser()
     parser.read_config(str(BUNDLE / "configs" / "inference.json"))
     parser["bundle_root"], parser["engine"] = str(BUNDLE), options.engine
-    threshold = float(parser["threshold"]) if options.threshold is None else options.threshold
+    threshold = parser["threshold"] if options.threshold is None else options.threshold
     flip_axes = parser["flip_axes"] if options.flip_axes is None else options.flip_axes
     network = parser.get_parsed_content("network_def")
     load_weights(network, options.weights or BUNDLE / "models" / "model.pt")
@@ -136,7 +136,9 @@ def _methods(options: argparse.Namespace) -> tuple[dict[str, Method], list[str]]
         definition = parser["network_def"]
         twin = DenseSuperResolver(channels=definition["channels"], step_channels=definition["step_channels"])
         load_weights(twin, options.dense_weights)
-        methods[DENSE] = _NetworkMethod(twin, 0.5, options.device, flip_axes=flip_axes, limit=DENSE_LIMIT)
+        methods[DENSE] = _NetworkMethod(
+            twin, threshold, options.device, flip_axes=flip_axes, limit=DENSE_LIMIT
+        )
         notes.append(f'"{DENSE}" is left out where its last grid has more than {DENSE_LIMIT:,} voxels.')
     else:
         notes.append(f'The row "{DENSE}" is left out: no weights were given (--dense-weights).')
@@ -150,7 +152,7 @@ class _NetworkMethod:
     def __init__(
         self,
         network: nn.Module,
-        threshold: float,
+        threshold: float | Literal["auto"],
         device: str,
         *,
         flip_axes: Sequence[int],
@@ -167,8 +169,14 @@ class _NetworkMethod:
         if self.limit and np.prod(coarse.shape[1:]) * 8**grid.doublings > self.limit:
             raise MemoryError
         with torch.no_grad():
-            fine = super_resolve(self.network, coarse.as_tensor()[0], grid, flip_axes=self.flip_axes)
-        return fine[None].cpu() >= self.threshold
+            fine = super_resolve(
+                self.network,
+                coarse.as_tensor()[0],
+                grid,
+                flip_axes=self.flip_axes,
+                threshold=self.threshold,
+            )
+        return fine[None].cpu() > 0
 
 
 def _cases(options: argparse.Namespace) -> Iterator[FineCase]:
