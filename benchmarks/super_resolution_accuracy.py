@@ -32,7 +32,7 @@ from benchmarks.super_resolution_cases import (
     load_mask,
     organ_cases,
 )
-from monai_sparse_refine.data import complete_skulls, load_weights, phantom_cases, read_split
+from monai_sparse_refine.data import complete_skulls, load_weights, phantom_cases, read_split, read_weights
 from monai_sparse_refine.errors import InputError, or_exit
 from monai_sparse_refine.files import atomic_path
 from monai_sparse_refine.networks import DenseSuperResolver
@@ -133,9 +133,9 @@ def _methods(options: argparse.Namespace) -> tuple[dict[str, Method], list[str]]
     load_weights(network, options.weights or BUNDLE / "models" / "model.pt")
     methods, notes = dict(BASELINES), []
     if options.dense_weights:
-        definition = parser["network_def"]
-        twin = DenseSuperResolver(channels=definition["channels"], step_channels=definition["step_channels"])
-        load_weights(twin, options.dense_weights)
+        twin = _dense_twin(options.dense_weights)
+        sizes = [f"{sum(p.numel() for p in model.parameters()):,}" for model in (twin, network)]
+        notes.append(f'"{DENSE}" has {sizes[0]} parameters, "{OURS}" {sizes[1]}.')
         methods[DENSE] = _NetworkMethod(
             twin, threshold, options.device, flip_axes=flip_axes, limit=DENSE_LIMIT
         )
@@ -144,6 +144,21 @@ def _methods(options: argparse.Namespace) -> tuple[dict[str, Method], list[str]]
         notes.append(f'The row "{DENSE}" is left out: no weights were given (--dense-weights).')
     methods[OURS] = _NetworkMethod(network, threshold, options.device, flip_axes=flip_axes)
     return methods, notes
+
+
+def _dense_twin(path: str) -> DenseSuperResolver:
+    """The dense twin with the channels that its weights have."""
+    state = read_weights(path)
+
+    def widths(name: str, axis: int) -> list[int]:
+        places = (name.format(n) for n in range(len(state)))
+        return [state[place].shape[axis] for place in places if place in state]
+
+    twin = DenseSuperResolver(
+        channels=widths("stem.{}.0.weight", 0)[:1] + widths("encoder.{}.0.0.weight", 0),
+        step_channels=widths("growth.{}.head.weight", 1),
+    )
+    return load_weights(twin, path)
 
 
 class _NetworkMethod:
