@@ -89,8 +89,8 @@ def test_the_command_writes_page_csv_and_no_picture_unasked(fine, tmp_path):
     assert "`python -m benchmarks.super_resolution_accuracy --scans DIR/" in page and "dense twin" in page
     twin = DenseSuperResolver(channels=(4, 6), step_channels=(5, 3))  # another width than the bundle's
     torch.save(twin.state_dict(), tmp_path / "twin.pt")
-    dense = ["--dense-weights", str(tmp_path / "twin.pt"), "--max-cases", "1"]
-    main([*scans[:-1], *dense, "--output", str(tmp_path / "out"), "--engine", "native"])
+    dense = ["--dense-weights", str(tmp_path / "twin.pt")]
+    main([*scans, *dense, "--output", str(tmp_path / "out"), "--engine", "native"])
     parameters = sum(parameter.numel() for parameter in twin.parameters())
     page = (tmp_path / "out" / "super_resolution.md").read_text()
     assert f'"dense twin" has {parameters:,} parameters' in page and "| x2 (1) | dense twin |" in page
