@@ -110,15 +110,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--max-cases", type=int, help="at most so many masks of each set")
     parser.add_argument("--weights", help="weights; the bundle's own by default")
-    parser.add_argument("--threshold", type=float, help="probability; the bundle's own by default")
+    parser.add_argument("--threshold", type=float, help="of both networks; the bundle's own by default")
     parser.add_argument("--flip-axes", nargs="*", type=int, help="of both networks; the bundle's by default")
     parser.add_argument("--dense-weights", help="weights of the dense twin")
-    parser.add_argument(
-        "--dense-threshold",
-        type=lambda text: text if text == "auto" else float(text),
-        default=0.5,
-        help="of the dense twin; auto is the bundle's rule",
-    )
     parser.add_argument("--engine", default="auto", help="auto, native or minkowski")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
@@ -141,7 +135,6 @@ def _methods(options: argparse.Namespace) -> tuple[dict[str, Method], list[str]]
     if options.dense_weights:
         twin = _dense_twin(options.dense_weights)
         sizes = [f"{sum(p.numel() for p in model.parameters()):,}" for model in (twin, network)]
-        notes.append(f'"{DENSE}" has the threshold {options.dense_threshold}, "{OURS}" {threshold}.')
         notes.append(f'"{DENSE}" has {sizes[0]} parameters, "{OURS}" {sizes[1]}.')
         methods[DENSE] = _NetworkMethod(
             twin, threshold, options.device, flip_axes=flip_axes, limit=DENSE_LIMIT
