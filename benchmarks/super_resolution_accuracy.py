@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from benchmarks.super_resolution_cases import (
     load_mask,
     organ_cases,
 )
-from monai_sparse_refine.data import complete_skulls, load_weights, phantom_cases, read_split
+from monai_sparse_refine.data import complete_skulls, load_weights, phantom_cases, read_split, read_weights
 from monai_sparse_refine.errors import InputError, or_exit
 from monai_sparse_refine.files import atomic_path
 from monai_sparse_refine.networks import DenseSuperResolver
@@ -110,7 +110,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--max-cases", type=int, help="at most so many masks of each set")
     parser.add_argument("--weights", help="weights; the bundle's own by default")
-    parser.add_argument("--threshold", type=float, help="probability; the bundle's own by default")
+    parser.add_argument("--threshold", type=float, help="of both networks; the bundle's own by default")
     parser.add_argument("--flip-axes", nargs="*", type=int, help="of both networks; the bundle's by default")
     parser.add_argument("--dense-weights", help="weights of the dense twin")
     parser.add_argument("--engine", default="auto", help="auto, native or minkowski")
@@ -127,21 +127,38 @@ def _methods(options: argparse.Namespace) -> tuple[dict[str, Method], list[str]]
     parser = ConfigParser()
     parser.read_config(str(BUNDLE / "configs" / "inference.json"))
     parser["bundle_root"], parser["engine"] = str(BUNDLE), options.engine
-    threshold = float(parser["threshold"]) if options.threshold is None else options.threshold
+    threshold = parser["threshold"] if options.threshold is None else options.threshold
     flip_axes = parser["flip_axes"] if options.flip_axes is None else options.flip_axes
     network = parser.get_parsed_content("network_def")
     load_weights(network, options.weights or BUNDLE / "models" / "model.pt")
     methods, notes = dict(BASELINES), []
     if options.dense_weights:
-        definition = parser["network_def"]
-        twin = DenseSuperResolver(channels=definition["channels"], step_channels=definition["step_channels"])
-        load_weights(twin, options.dense_weights)
-        methods[DENSE] = _NetworkMethod(twin, 0.5, options.device, flip_axes=flip_axes, limit=DENSE_LIMIT)
+        twin = _dense_twin(options.dense_weights)
+        sizes = [f"{sum(p.numel() for p in model.parameters()):,}" for model in (twin, network)]
+        notes.append(f'"{DENSE}" has {sizes[0]} parameters, "{OURS}" {sizes[1]}.')
+        methods[DENSE] = _NetworkMethod(
+            twin, threshold, options.device, flip_axes=flip_axes, limit=DENSE_LIMIT
+        )
         notes.append(f'"{DENSE}" is left out where its last grid has more than {DENSE_LIMIT:,} voxels.')
     else:
         notes.append(f'The row "{DENSE}" is left out: no weights were given (--dense-weights).')
     methods[OURS] = _NetworkMethod(network, threshold, options.device, flip_axes=flip_axes)
     return methods, notes
+
+
+def _dense_twin(path: str) -> DenseSuperResolver:
+    """The dense twin with the channels that its weights have."""
+    state = read_weights(path)
+
+    def widths(name: str, axis: int) -> list[int]:
+        places = (name.format(n) for n in range(len(state)))
+        return [state[place].shape[axis] for place in places if place in state]
+
+    twin = DenseSuperResolver(
+        channels=widths("stem.{}.0.weight", 0)[:1] + widths("encoder.{}.0.0.weight", 0),
+        step_channels=widths("growth.{}.head.weight", 1),
+    )
+    return load_weights(twin, path)
 
 
 class _NetworkMethod:
@@ -150,7 +167,7 @@ class _NetworkMethod:
     def __init__(
         self,
         network: nn.Module,
-        threshold: float,
+        threshold: float | Literal["auto"],
         device: str,
         *,
         flip_axes: Sequence[int],
@@ -167,8 +184,14 @@ class _NetworkMethod:
         if self.limit and np.prod(coarse.shape[1:]) * 8**grid.doublings > self.limit:
             raise MemoryError
         with torch.no_grad():
-            fine = super_resolve(self.network, coarse.as_tensor()[0], grid, flip_axes=self.flip_axes)
-        return fine[None].cpu() >= self.threshold
+            fine = super_resolve(
+                self.network,
+                coarse.as_tensor()[0],
+                grid,
+                flip_axes=self.flip_axes,
+                threshold=self.threshold,
+            )
+        return fine[None].cpu() > 0
 
 
 def _cases(options: argparse.Namespace) -> Iterator[FineCase]:

@@ -48,7 +48,7 @@ def simulated_ct_mask(
     Args:
         solid: bool or 0 and 1 [X, Y, Z].
         spacing: mm.
-        rng: draws 700 to 1500 HU of bone, its texture, a blur of 0.35 to 0.8 mm (sigma), noise of 10 to 90 HU.
+        rng: draws 700 to 1500 HU of bone, its texture, a blur of 0.35 to 0.8 mm (sigma), noise of 3 to 90 HU.
         threshold: HU; None draws 200 to 350.
 
     Returns:
@@ -58,19 +58,19 @@ def simulated_ct_mask(
     texture = 1 + _noise(solid.shape, rng.uniform(0.1, 0.4), rng.uniform(2, 5) / mm, rng)
     bone = solid.astype(np.float32) * np.float32(rng.uniform(700, 1500)) * texture
     hu = ndimage.gaussian_filter(bone, rng.uniform(0.35, 0.8) / mm) + np.float32(rng.uniform(20, 80))
-    hu += _noise(solid.shape, rng.uniform(10, 90), rng.uniform(0.4, 0.8), rng)
+    hu += _noise(solid.shape, _log_uniform(3, 90, rng), rng.uniform(0.4, 0.8), rng)
     return _largest(hu > (rng.uniform(200, 350) if threshold is None else threshold))
 
 
 def ct_mask(
-    ct: np.ndarray, spacing: Sequence[float], voxel_mm: float | None, rng: np.random.Generator
+    ct: np.ndarray, spacing: Sequence[float], voxel_mm: Sequence[float] | None, rng: np.random.Generator
 ) -> np.ndarray:
     """Bone of a CT, interpolated (cubic) to finer voxels, somewhat sharpened, with noise, at 200 to 400 HU.
 
     Args:
         ct: HU [X, Y, Z].
         spacing: mm.
-        voxel_mm: edge of the new voxels; None thresholds the CT as it is.
+        voxel_mm: edges of the new voxels; None thresholds the CT as it is.
         rng: draws.
 
     Returns:
@@ -78,10 +78,11 @@ def ct_mask(
     """
     hu = ct.astype(np.float32)
     if voxel_mm is not None:
-        zoom = [max(1, round(n * mm / voxel_mm)) / n for n, mm in zip(hu.shape, spacing, strict=True)]
+        edges = np.asarray(voxel_mm, dtype=float)
+        zoom = np.maximum(1, np.round(hu.shape * np.asarray(spacing) / edges)) / hu.shape
         hu = ndimage.zoom(hu, zoom, order=3, grid_mode=True, mode="nearest")
-        hu += np.float32(rng.uniform(0, 1.2)) * (hu - ndimage.gaussian_filter(hu, 2.0 / voxel_mm))
-        hu += _noise(hu.shape, rng.uniform(5, 100), rng.uniform(0.4, 0.9), rng)
+        hu += np.float32(rng.uniform(0, 1.2)) * (hu - ndimage.gaussian_filter(hu, 2.0 / edges))
+        hu += _noise(hu.shape, _log_uniform(2, 100, rng), rng.uniform(0.4, 0.9), rng)
     return _largest(hu > rng.uniform(200, 400))
 
 
@@ -107,7 +108,7 @@ def phantom_masks(count: int, rng: np.random.Generator, *, first_seed: int) -> I
 
 
 def scan_masks(files: Sequence[Path], rng: np.random.Generator) -> Iterator[FineMask]:
-    """Bone of CTs on their own grid, and interpolated to about 1 and 2 mm (1 mm only where they are finer)."""
+    """Bone of CTs as they are, and interpolated to about 2 mm (fine ones to 1 mm, coarse ones to both)."""
     load = LoadImage(ensure_channel_first=True)
     for file in files:
         image = load(file)
@@ -116,11 +117,11 @@ def scan_masks(files: Sequence[Path], rng: np.random.Generator) -> Iterator[Fine
             yield FineMask(case_name(file), ct > 0, spacing, 2)
             continue
         coarse = max(spacing) > _FINE_MM
-        yield FineMask(case_name(file), ct_mask(ct, spacing, None, rng), spacing, 2 if coarse else 14)
+        yield FineMask(case_name(file), ct_mask(ct, spacing, None, rng), spacing, 2 if coarse else 30)
         for low, high, count in ((0.8, 1.4, 6), (1.4, 2.6, 3)) if coarse else ((0.9, 1.1, 14),):
             edge = float(rng.uniform(low, high))
-            mask = ct_mask(ct, spacing, edge, rng)
-            yield FineMask(f"{case_name(file)}_{edge:.2f}mm", mask, (edge, edge, edge), count)
+            voxel = (edge, edge, edge * float(rng.uniform(1, 1.6)))
+            yield FineMask(f"{case_name(file)}_{edge:.2f}mm", ct_mask(ct, spacing, voxel, rng), voxel, count)
 
 
 def packed_masks(source: str | Path, leave_out: Sequence[str]) -> Iterator[FineMask]:
@@ -195,6 +196,11 @@ def _noise(
     noise = ndimage.gaussian_filter(rng.standard_normal(tuple(shape), dtype=np.float32), sigma)
     # A grain as wide as a small volume would shift its mean.
     return (noise - noise.mean()) * np.float32(deviation / noise.std())
+
+
+def _log_uniform(low: float, high: float, rng: np.random.Generator) -> float:
+    """Clean scans as often as noisy ones: a network that expects noise everywhere is unsure of smooth surfaces."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
 def _largest(mask: np.ndarray) -> np.ndarray:

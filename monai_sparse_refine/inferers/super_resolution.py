@@ -1,9 +1,9 @@
-"""Super-resolution inside a MONAI evaluator: coarse masks in, probabilities on the target grid out."""
+"""Super-resolution inside a MONAI evaluator: coarse masks in, probabilities or masks on the target grid out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from monai.data import MetaTensor
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.transforms import super_resolve, target_grid
+from monai_sparse_refine.transforms.probability_threshold import checked_threshold
 from monai_sparse_refine.transforms.super_resolution import checked_axes
 
 __all__ = ["SuperResolutionInferer"]
@@ -26,9 +27,11 @@ class SuperResolutionInferer(Inferer):
         scale_extent: as in ``monai.transforms.Spacing``: True keeps the edges of the volume, False the centres of its
             first voxels.
         flip_axes: spatial axes along which the network also sees the mask flipped, and is averaged.
+        threshold: probability from which a voxel belongs to the mask, or "auto"; see
+            :func:`monai_sparse_refine.transforms.super_resolve`. None returns the probabilities.
 
     Raises:
-        InputError: for an impossible size; when called, for a batch of more than one channel.
+        InputError: for an impossible size or threshold; when called, for a batch of more than one channel.
     """
 
     def __init__(
@@ -39,10 +42,14 @@ class SuperResolutionInferer(Inferer):
         target_shape: Sequence[int] | None = None,
         scale_extent: bool = True,
         flip_axes: Sequence[int] = (),
+        threshold: float | Literal["auto"] | None = None,
     ) -> None:
         self.size: dict[str, Any] = {"factor": factor, "spacing": spacing, "target_shape": target_shape}
         self.scale_extent = scale_extent
-        self.flip_axes = checked_axes(flip_axes)
+        self.options: dict[str, Any] = {
+            "flip_axes": checked_axes(flip_axes),
+            "threshold": checked_threshold(threshold),
+        }
         target_grid((1, 1, 1), torch.eye(4), **self.size)
 
     def __call__(self, inputs: Tensor, network: Callable, *args: Any, **kwargs: Any) -> Tensor:
@@ -54,7 +61,8 @@ class SuperResolutionInferer(Inferer):
             args, kwargs: unused.
 
         Returns:
-            Probabilities [B, 1, *fine shape], a MetaTensor with the affines of the fine grids and the files' names.
+            Probabilities, or masks of 0 and 1, [B, 1, *fine shape], a float32 MetaTensor with the affines of the
+            fine grids and the files' names.
         """
         if inputs.ndim != 5 or inputs.shape[1] != 1:
             raise InputError(f"batch has shape {tuple(inputs.shape)}; expected binary masks [B, 1, X, Y, Z]")
@@ -70,6 +78,6 @@ class SuperResolutionInferer(Inferer):
             grid = target_grid(tuple(mask.shape), affines[index], scale_extent=self.scale_extent, **self.size)
             # The name alone: nothing else of a file's metadata holds for another grid.
             meta = {} if names is None else {"filename_or_obj": names[index]}
-            fine = super_resolve(network, mask, grid, flip_axes=self.flip_axes)
+            fine = super_resolve(network, mask, grid, **self.options)
             results.append(MetaTensor(fine[None], affine=grid.affine, meta=meta))
         return collate_meta_tensor(results)

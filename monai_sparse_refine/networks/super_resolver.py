@@ -35,6 +35,9 @@ class MaskSuperResolver(nn.Module):
         uncertain_logit: a cell also grows children where its logit is nearer to 0 than this.
         max_voxels: most voxels that any step may generate; above it the least certain cells grow, with a warning.
         engine: "auto", "minkowski" or "native" (see :func:`monai_sparse_refine.engine.get_engine`).
+        frozen_norm: normalise with the running statistics in training too. The statistics of one crop, x2 in one
+            batch and x8 in the next, are not their mean; a last phase of training with frozen ones fits the weights
+            to what inference uses.
 
     Raises:
         ValueError: for channels or max_voxels that are not positive, or steps that the network does not have.
@@ -49,6 +52,7 @@ class MaskSuperResolver(nn.Module):
         uncertain_logit: float = 1.5,
         max_voxels: int = 16_000_000,
         engine: str = "auto",
+        frozen_norm: bool = False,
     ) -> None:
         super().__init__()
         widths, growth = tuple(map(int, channels)), tuple(map(int, step_channels))
@@ -60,6 +64,7 @@ class MaskSuperResolver(nn.Module):
         self.steps = self._check_steps(steps)
         self.uncertain_logit = uncertain_logit
         self.max_voxels = max_voxels
+        self.frozen_norm = frozen_norm
         me = get_engine(engine)
         self.engine_name = me.__name__.rsplit(".", 1)[-1]  # what "auto" meant when the layers were made
 
@@ -88,6 +93,17 @@ class MaskSuperResolver(nn.Module):
             nn.init.zeros_(head.kernel)
             nn.init.zeros_(head.bias)
             self.growth.append(_Step(grow(source, target), look, head))
+        self.train()
+
+    def train(self, mode: bool = True) -> MaskSuperResolver:
+        """Training or evaluation mode; frozen norms stay in evaluation mode."""
+        super().train(mode)
+        if self.frozen_norm:
+            kind = get_engine(self.engine_name).MinkowskiBatchNorm
+            for module in self.modules():
+                if isinstance(module, kind):
+                    module.eval()
+        return self
 
     def forward(
         self, x: Tensor, target: Tensor | None = None, *, steps: int | None = None
@@ -135,7 +151,7 @@ class MaskSuperResolver(nn.Module):
             index = features.C.long()
             index[:, 1:] //= stride  # voxels of this step's grid
             base = interpolated_logit(dense, index)  # (N, 1)
-            features = step.look(self._append(features, base))
+            features = step.look(self._prepend(base, features))
             logits = (step.head(features).F + base * step.trust).squeeze(1)
             truth = None if target is None else _truth_at(target, index, stride)
             if target is not None and torch.distributed.is_initialized():
@@ -181,10 +197,10 @@ class MaskSuperResolver(nn.Module):
             grows[chosen] = True
         return grows
 
-    def _append(self, x: Any, column: Tensor) -> Any:
-        """The tensor with one more feature."""
+    def _prepend(self, column: Tensor, x: Any) -> Any:
+        """The tensor with one more feature, the first, so that a wider network keeps its place."""
         return get_engine(self.engine_name).SparseTensor(
-            features=torch.cat([x.F, column], dim=1),
+            features=torch.cat([column, x.F], dim=1),
             coordinate_map_key=x.coordinate_map_key,
             coordinate_manager=x.coordinate_manager,
         )

@@ -1,4 +1,4 @@
-"""Start training from weights of a network with fewer inputs or without optional layers."""
+"""Start training from weights of a narrower network, or one without optional layers."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from monai_sparse_refine.errors import InputError
 
 
 def warm_start(network: nn.Module, path: str | Path) -> nn.Module:
-    """Load weights into a network that may take more input channels, or have layers that the weights lack.
+    """Load weights into a network that may have more channels, or layers that the weights lack.
 
-    A kernel with fewer input channels is filled up with zeros, so that the network starts as if the new channels
-    were not there; a layer that the weights lack stays as it was made. One line says what was new.
+    What the old outputs take from new channels starts as zero, so that the network starts as if those were not
+    there; what makes the new channels stays as it was made, and so does a layer that the weights lack. Old channels
+    are the first ones. One line says what was new.
 
     Args:
         network: the network to train; it is changed and returned.
         path: plain state dict; loaded with ``weights_only=True``.
 
     Raises:
-        InputError: if the file cannot be read, holds a layer that the network lacks, or one of another size.
+        InputError: if the file cannot be read, holds a layer that the network lacks, or one that is larger there.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -35,24 +36,20 @@ def warm_start(network: nn.Module, path: str | Path) -> nn.Module:
     merged = {name: _fitted(state[name], value, name, path) for name, value in own.items() if name in state}
     network.load_state_dict({**own, **merged})
     new = len(own) - len(state)
-    print(f"starting from {path}; wider input: {widened or 'none'}; tensors that it lacks: {new}", flush=True)
+    print(f"starting from {path}; wider: {widened or 'none'}; tensors that it lacks: {new}", flush=True)
     return network
 
 
 def _fitted(value: Tensor, like: Tensor, name: str, path: str | Path) -> Tensor:
-    """A kernel [K, Cin, Cout] or [Cin, Cout] with zeros for the input channels that it lacks."""
+    """A kernel [K, Cin, Cout] or [Cin, Cout], or a vector [C], in the corner of the network's larger own."""
     if value.shape == like.shape:
         return value
-    more_inputs = (
-        value.ndim == like.ndim >= 2
-        and value.shape[-2] < like.shape[-2]
-        and value.shape[:-2] == like.shape[:-2]
-        and value.shape[-1] == like.shape[-1]
-    )
-    if not more_inputs:
+    fits = value.ndim == like.ndim and all(a <= b for a, b in zip(value.shape, like.shape, strict=True))
+    if not fits or value.shape[:-2] != like.shape[:-2]:
         raise InputError(
             f"Weights {path} do not fit: {name} has shape {tuple(value.shape)}, the network needs {tuple(like.shape)}."
         )
-    filled = torch.zeros_like(like)
-    filled[..., : value.shape[-2], :] = value
+    filled = like.clone()
+    filled[..., : value.shape[-1]] = 0  # of what the old outputs take from new inputs
+    filled[tuple(slice(n) for n in value.shape)] = value
     return filled

@@ -93,6 +93,7 @@ from monai_sparse_refine.transforms.organ_sample import (
     RandOrganSampled,
     RandOrganSampleDict,
 )
+from monai_sparse_refine.transforms.probability_threshold import dice_threshold
 from monai_sparse_refine.transforms.refine import (
     SparseRefine,
     SparseRefineD,
@@ -233,6 +234,7 @@ __all__ = [
     "ToBinaryMaskDict",
     "ToBinaryMaskd",
     "average_onto",
+    "dice_threshold",
     "find_bundle",
     "interpolate_vault",
     "list_bundles",

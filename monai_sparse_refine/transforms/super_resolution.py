@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from monai.config import KeysCollection
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.networks import flip_average
+from monai_sparse_refine.transforms.probability_threshold import checked_threshold, dice_threshold
 from monai_sparse_refine.transforms.target_grids import TargetGrid, average_onto, reversed_grid, target_grid
 from monai_sparse_refine.volume import bounding_box
 
@@ -32,9 +33,14 @@ _MARGIN = 6  # coarse voxels around the foreground: more than the network grows 
 
 
 def super_resolve(
-    network: nn.Module, mask: Tensor, grid: TargetGrid, *, flip_axes: Sequence[int] = ()
+    network: nn.Module,
+    mask: Tensor,
+    grid: TargetGrid,
+    *,
+    flip_axes: Sequence[int] = (),
+    threshold: float | Literal["auto"] | None = None,
 ) -> Tensor:
-    """Probability of the foreground on a target grid.
+    """Probability of the foreground on a target grid, or the mask of a threshold.
 
     The network doubles the mask's resolution until no voxel is larger than the target's; the probabilities of what
     it made are then averaged over every voxel of the target. A target that is coarser on all axes takes the mean of
@@ -46,9 +52,12 @@ def super_resolve(
         grid: target, made by :func:`monai_sparse_refine.transforms.target_grid` for this mask.
         flip_axes: the network also sees the mask flipped along each of these spatial axes, and its probabilities are
             averaged: a little better, and a run of the network each.
+        threshold: probability from which a voxel belongs to the mask; "auto", for networks whose probabilities
+            mean what they say, is :func:`monai_sparse_refine.transforms.dice_threshold`, and 0.5 where the target is
+            coarser on all axes; None returns the probabilities.
 
     Returns:
-        float32 [*grid.shape] on the network's device.
+        float32 [*grid.shape] on the network's device; 0 and 1 with a threshold.
     """
     device = next((parameter.device for parameter in network.parameters()), mask.device)
     coarse = mask.as_subclass(Tensor).to(device) > 0.5
@@ -65,7 +74,12 @@ def super_resolve(
             binary = (probability > 0.5).float()[None, None]
             probability = flip_average(network, binary, spatial_axes=flip_axes, steps=steps)[0, 0].float()
         left -= steps
-    return average_onto(probability, inner, doublings=doublings)
+    fine = average_onto(probability, inner, doublings=doublings)
+    if threshold is None:
+        return fine
+    if threshold == "auto":
+        threshold = dice_threshold(fine) if doublings else 0.5  # shares of known voxels are no guesses
+    return (fine >= threshold).float()
 
 
 def checked_axes(flip_axes: Sequence[int]) -> tuple[int, ...]:
@@ -89,7 +103,8 @@ class SuperResolve(InvertibleTransform, Transform):
         scale_extent: as in ``monai.transforms.Spacing``: True keeps the edges of the volume, False the centres of its
             first voxels.
         flip_axes: spatial axes along which the network also sees the mask flipped; see :func:`super_resolve`.
-        threshold: probability from which a voxel belongs to the mask; None returns the probabilities (float32).
+        threshold: probability from which a voxel belongs to the mask, or "auto"; see :func:`super_resolve`. None
+            returns the probabilities (float32).
 
     Raises:
         InputError: when called, for what is not [1, X, Y, Z], or an impossible grid.
@@ -106,15 +121,13 @@ class SuperResolve(InvertibleTransform, Transform):
         target_shape: Sequence[int] | None = None,
         scale_extent: bool = True,
         flip_axes: Sequence[int] = (),
-        threshold: float | None = 0.5,
+        threshold: float | Literal["auto"] | None = 0.5,
     ) -> None:
-        if threshold is not None and not 0 < threshold < 1:
-            raise InputError(f"threshold is {threshold}; expected a probability between 0 and 1, or None")
         self.network = network
         self.size: dict[str, Any] = {"factor": factor, "spacing": spacing, "target_shape": target_shape}
         self.scale_extent = scale_extent
         self.flip_axes = checked_axes(flip_axes)
-        self.threshold = threshold
+        self.threshold = checked_threshold(threshold)
         target_grid(
             (1, 1, 1), torch.eye(4), **self.size
         )  # an impossible size is refused here, not with the data
@@ -134,9 +147,11 @@ class SuperResolve(InvertibleTransform, Transform):
         shape = tuple(source.shape[1:])
         grid = target_grid(shape, source.affine, scale_extent=self.scale_extent, **self.size)
         volume = source.as_tensor()[0]
-        values = super_resolve(self.network, volume, grid, flip_axes=self.flip_axes)[None].to(source.device)
+        values = super_resolve(
+            self.network, volume, grid, flip_axes=self.flip_axes, threshold=self.threshold
+        )[None].to(source.device)
         if self.threshold is not None:
-            values = (values >= self.threshold).to(source.dtype)
+            values = values.to(source.dtype)
         out = MetaTensor(values, meta=dict(source.meta))
         out.affine = grid.affine
         out.applied_operations = list(source.applied_operations)
@@ -184,7 +199,7 @@ class SuperResolved(MapTransform, InvertibleTransform):
         target_shape: Sequence[int] | None = None,
         scale_extent: bool = True,
         flip_axes: Sequence[int] = (),
-        threshold: float | None = 0.5,
+        threshold: float | Literal["auto"] | None = 0.5,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)

@@ -12,6 +12,7 @@ from benchmarks.super_resolution_accuracy import main, result_tables
 from benchmarks.super_resolution_baselines import BASELINES
 from benchmarks.super_resolution_cases import coarsen, factor_cases, in_plane_cases, organ_cases
 from monai_sparse_refine.metrics import dice
+from monai_sparse_refine.networks import DenseSuperResolver
 
 
 @pytest.fixture
@@ -86,5 +87,12 @@ def test_the_command_writes_page_csv_and_no_picture_unasked(fine, tmp_path):
     assert {row["task"] for row in rows} == {"x2", "x4"}  # too few voxels for the in-plane tasks
     page = (tmp_path / "out" / "super_resolution.md").read_text()
     assert "`python -m benchmarks.super_resolution_accuracy --scans DIR/" in page and "dense twin" in page
+    twin = DenseSuperResolver(channels=(4, 6), step_channels=(5, 3))  # another width than the bundle's
+    torch.save(twin.state_dict(), tmp_path / "twin.pt")
+    dense = ["--dense-weights", str(tmp_path / "twin.pt")]
+    main([*scans, *dense, "--output", str(tmp_path / "out"), "--engine", "native"])
+    parameters = sum(parameter.numel() for parameter in twin.parameters())
+    page = (tmp_path / "out" / "super_resolution.md").read_text()
+    assert f'"dense twin" has {parameters:,} parameters' in page and "| x2 (1) | dense twin |" in page
     with pytest.raises(SystemExit, match="no test case"):
         main(["--output", str(tmp_path / "none")])

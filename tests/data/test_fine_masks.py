@@ -32,8 +32,9 @@ def test_ct_masks_are_interpolated_to_the_voxels_asked_for(ball):
     ct = np.where(ball, 900.0, -50.0)
     rng = np.random.default_rng(0)
     assert ct_mask(ct, (2, 2, 4), None, rng).shape == (30, 30, 30)
-    fine = ct_mask(ct, (2, 2, 4), 2.0, rng)
+    fine = ct_mask(ct, (2, 2, 4), (2, 2, 2), rng)
     assert fine.shape == (30, 30, 60)
+    assert ct_mask(ct, (2, 2, 4), (1, 1, 3), rng).shape == (60, 60, 40)
     assert fine.mean() == pytest.approx(ball.mean(), rel=0.15)
 
 

@@ -166,3 +166,16 @@ def test_the_dense_twin_has_the_same_parameters_and_start(shell):
     levels = dense.train()(_coarse(shell[..., :24, :24, :20], 4), target=shell[..., :24, :24, :20]).levels
     assert [level.stride for level in levels] == [2, 1]
     LevelwiseGenerativeLoss()(dense(_coarse(shell), target=shell)).backward()
+
+
+def test_frozen_norms_train_with_the_statistics_of_inference(shell, engine_name):
+    network = _with_heads(MaskSuperResolver(**SMALL, engine=engine_name, frozen_norm=True))
+    statistics = {name: value.clone() for name, value in network.named_buffers()}
+    level = network(_coarse(shell), shell).levels[0]
+    level.logits.sum().backward()
+    assert all(torch.equal(value, statistics[name]) for name, value in network.named_buffers())
+    dense = network.eval()(_coarse(shell))[0, 0]
+    torch.testing.assert_close(
+        level.logits.detach(), dense[tuple(level.coordinates[:, 1:].long().T)].detach()
+    )
+    assert network.training is False and network.train().training is True

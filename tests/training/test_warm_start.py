@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from monai_sparse_refine.errors import InputError
-from monai_sparse_refine.networks import MaskRefiner
+from monai_sparse_refine.networks import MaskRefiner, MaskSuperResolver
 from monai_sparse_refine.training import warm_start
 
 SMALL = [4, 4, 6]
@@ -22,6 +22,21 @@ def test_new_inputs_and_new_layers_change_nothing_at_first(tmp_path, capsys):
     ball = _ball()
     torch.testing.assert_close(new(torch.cat([ball, ball, ball], dim=1)), old(ball))
     assert "stem.0.kernel" in capsys.readouterr().out
+
+
+def test_a_wider_network_starts_as_the_narrow_one(tmp_path):
+    torch.manual_seed(0)
+    old = MaskSuperResolver(channels=(4, 6), step_channels=(6, 4), engine="native").eval()
+    for step in old.growth:
+        torch.nn.init.normal_(step.head.kernel)
+    torch.save(old.state_dict(), tmp_path / "narrow.pt")
+    new = MaskSuperResolver(channels=(6, 9), step_channels=(8, 5), engine="native")
+    warm_start(new, tmp_path / "narrow.pt").eval()
+    torch.testing.assert_close(new(_ball(), steps=2), old(_ball(), steps=2))
+    new(_ball(), _ball().repeat_interleave(2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4)).levels[
+        0
+    ].logits.sum().backward()
+    assert new.growth[0].head.kernel.grad[6:].abs().sum() > 0  # what is new can learn
 
 
 def test_weights_that_do_not_fit_are_told(tmp_path):

@@ -9,7 +9,13 @@ from torch import nn
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.inferers import SuperResolutionInferer
 from monai_sparse_refine.networks import MaskSuperResolver
-from monai_sparse_refine.transforms import CoarsenMask, CoarsenMaskd, SuperResolve, SuperResolved
+from monai_sparse_refine.transforms import (
+    CoarsenMask,
+    CoarsenMaskd,
+    SuperResolve,
+    SuperResolved,
+    dice_threshold,
+)
 
 
 @pytest.fixture
@@ -106,8 +112,20 @@ def test_probabilities_where_no_threshold_is_given(network, mask):
     values = SuperResolve(network, factor=2, threshold=None)(mask)
     assert values.dtype == torch.float32 and float(values.min()) >= 0 and float(values.max()) <= 1
     expected = F.interpolate(mask.as_tensor()[None].float(), scale_factor=2, mode="trilinear")[0]
-    assert torch.equal(values.as_tensor() >= 0.5, SuperResolve(network, factor=2)(mask).as_tensor() > 0)
+    for threshold in (0.5, 0.3):
+        fine = SuperResolve(network, factor=2, threshold=threshold)(mask).as_tensor()
+        assert torch.equal(values.as_tensor() >= threshold, fine > 0)
     torch.testing.assert_close(values.as_tensor(), expected, atol=0.05, rtol=0)
+
+
+def test_the_threshold_follows_how_sure_the_network_is(network, mask):
+    values = SuperResolve(network, factor=2, threshold=None)(mask).as_tensor()
+    threshold = dice_threshold(values)
+    assert 0.4 <= threshold < 0.5
+    fine = SuperResolve(network, factor=2, threshold="auto")(mask)
+    assert torch.equal(values >= threshold, fine.as_tensor() > 0)
+    batch = SuperResolutionInferer(factor=2, threshold="auto")(mask[None].float(), network)
+    assert torch.equal(batch[0].as_tensor(), fine.as_tensor().float())
 
 
 def test_bad_options_and_masks_are_named(network, mask):
