@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from monai.data import MetaTensor
 from monai.transforms import LoadImage, Orientation
 
 from monai_sparse_refine.data.fine_masks import PARTS, ct_mask
@@ -16,7 +17,8 @@ from monai_sparse_refine.data.inputs import find_volumes
 from monai_sparse_refine.data.skull_cases import read_split
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.files import atomic_path
-from monai_sparse_refine.volume import as_volume, case_name, spacing_of
+from monai_sparse_refine.transforms.resample import box_affine
+from monai_sparse_refine.volume import affine_of_box, as_volume, case_name, spacing_of
 
 __all__ = ["export_fine_heads"]
 
@@ -48,19 +50,29 @@ def export_fine_heads(
         image = to_ras(load(file))
         ct, spacing = as_volume(image, name=name), spacing_of(image)
         if ct.min() >= 0:
-            raise InputError(f"{file} has no negative values, so it is no CT in HU")
+            raise InputError(f"{file} has no negative values; expected a CT in HU")
         for variant in range(variants):
             mask = ct_mask(ct, spacing, voxel_mm, np.random.default_rng([seed, number, variant]))
-            mm = [n * s / m for n, s, m in zip(ct.shape, spacing, mask.shape, strict=True)]
-            downwards = mask[:, :, ::-1]
-            if not has_usable_vault(downwards, mm):
+            affine = box_affine(image.affine, ct.shape, mask.shape).numpy()
+            box = _head_box(mask, spacing_of(MetaTensor(mask[None], affine=affine)))
+            if box is None:
                 continue
-            box = crop_head(downwards, mm)
-            head = downwards[box][:, :, ::-1]
-            with atomic_path(Path(output_dir) / f"{name}_fine{variant}.nii.gz") as temporary:
-                nib.save(nib.Nifti1Image(head.astype(np.uint8), np.diag([*mm, 1.0])), temporary)
-            written.append(f"{name}_fine{variant}")
+            case = f"{name}_fine{variant}"
+            with atomic_path(Path(output_dir) / f"{case}.nii.gz") as temporary:
+                head = nib.Nifti1Image(mask[box].astype(np.uint8), affine_of_box(affine, box))
+                nib.save(head, temporary)
+            written.append(case)
     return written
+
+
+def _head_box(mask: np.ndarray, spacing: Sequence[float]) -> tuple[slice, slice, slice] | None:
+    """Box of the head in a mask whose last axis runs up; None without a usable vault."""
+    downwards = mask[:, :, ::-1]
+    if not has_usable_vault(downwards, spacing):
+        return None
+    x, y, z = crop_head(downwards, spacing)
+    height = mask.shape[2]
+    return x, y, slice(height - z.stop, height - z.start)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
