@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -17,7 +18,6 @@ from monai_sparse_refine.data.inputs import find_volumes
 from monai_sparse_refine.data.skull_cases import read_split
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.files import atomic_path
-from monai_sparse_refine.transforms.resample import box_affine
 from monai_sparse_refine.volume import affine_of_box, as_volume, case_name, spacing_of
 
 __all__ = ["export_fine_heads"]
@@ -43,17 +43,20 @@ def export_fine_heads(
     Raises:
         InputError: for a file that is no CT.
     """
+    # Transforms are loaded where they are used: they import the data package.
+    from monai_sparse_refine.transforms.resample import box_affine
+
     load, to_ras = LoadImage(ensure_channel_first=True), Orientation(axcodes="RAS", labels=None)
     written = []
     for number, file in enumerate(files):
         name = case_name(file).removesuffix("_ct")
-        image = to_ras(load(file))
+        image: Any = to_ras(load(file))
         ct, spacing = as_volume(image, name=name), spacing_of(image)
         if ct.min() >= 0:
             raise InputError(f"{file} has no negative values; expected a CT in HU")
         for variant in range(variants):
             mask = ct_mask(ct, spacing, voxel_mm, np.random.default_rng([seed, number, variant]))
-            affine = box_affine(image.affine, ct.shape, mask.shape).numpy()
+            affine = box_affine(image.affine, ct.shape, mask.shape)
             box = _head_box(mask, spacing_of(MetaTensor(mask[None], affine=affine)))
             if box is None:
                 continue

@@ -49,7 +49,7 @@ def clean_implant(
     lip_mm: float = 1.5,
     min_volume_ml: float = 0.2,
     min_relative_volume: float = 0.1,
-    middle: Sequence[float] | None = None,
+    middle: Sequence[float] | np.ndarray | None = None,
     through_mm: float = 6.0,
     reach_mm: float = 20.0,
 ) -> np.ndarray:
