@@ -93,6 +93,7 @@ from monai_sparse_refine.transforms.organ_sample import (
     RandOrganSampled,
     RandOrganSampleDict,
 )
+from monai_sparse_refine.transforms.reach_rim import ReachRim, ReachRimD, ReachRimd, ReachRimDict
 from monai_sparse_refine.transforms.refine import (
     SparseRefine,
     SparseRefineD,
@@ -206,6 +207,10 @@ __all__ = [
     "RandWarpMaskD",
     "RandWarpMaskDict",
     "RandWarpMaskd",
+    "ReachRim",
+    "ReachRimD",
+    "ReachRimDict",
+    "ReachRimd",
     "RefineGate",
     "RefineRecipe",
     "ResampleToSpacing",

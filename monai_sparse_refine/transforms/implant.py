@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.config.type_definitions import NdarrayOrTensor
-from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_dst_type
 
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.transforms.implant_cleaning import clean_implant
-from monai_sparse_refine.transforms.vault import vault_of
+from monai_sparse_refine.transforms.vault import cranial_middle
 from monai_sparse_refine.volume import as_mask, check_same_shape, spacing_of
 
 __all__ = [
@@ -89,7 +88,7 @@ class ExtractImplant(Transform):
         implant = whole & ~bone
         if any(self.options[name] > 0 for name in ("core_mm", "min_volume_ml", "min_relative_volume")):
             mm = spacing_of(completed, defective, spacing=self.spacing)
-            middle = _middle(bone, completed, defective) if implant.any() else None
+            middle = cranial_middle(bone, completed, defective) if implant.any() else None
             implant = clean_implant(implant, bone, spacing=mm, middle=middle, **self.options)
         return _like(implant, completed)
 
@@ -197,19 +196,6 @@ class CompleteMaskd(MapTransform):
                 continue
             d[key] = self.transform(d[self.defective_key], d[implant_key])
         return d
-
-
-def _middle(bone: np.ndarray, *volumes: NdarrayOrTensor) -> np.ndarray | None:
-    """Voxel indices (3,) of the middle of the cranial cavity; None without an affine or a vault."""
-    affines = [volume.affine for volume in volumes if isinstance(volume, MetaTensor)]
-    if not affines:
-        return None
-    affine = affines[0].cpu().numpy().astype(float)
-    try:
-        centre = vault_of(bone, affine).centre
-    except InputError:
-        return None
-    return np.asarray(np.linalg.solve(affine[:3, :3], centre - affine[:3, 3]))
 
 
 def _like(mask: np.ndarray, reference: NdarrayOrTensor) -> NdarrayOrTensor:

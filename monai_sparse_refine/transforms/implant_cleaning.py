@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 
 from monai_sparse_refine.volume import bounding_box, surface
 
-__all__ = ["clean_implant"]
+__all__ = ["clean_implant", "through_wall"]
 
 # Points looked up at a time: bounds the memory where a network fills the whole volume.
 CHUNK = 1_000_000
@@ -92,7 +92,15 @@ def clean_implant(
         depth = max(core_mm, 2.001 * float(mm.max()))
         core, kept = _bridge(difference, defective, mm, depth, max(lip_mm, float(mm.max())))
         if middle is not None and kept.any():
-            kept |= _through_wall(difference, kept, defective, mm, np.asarray(middle), through_mm, reach_mm)
+            kept |= through_wall(
+                difference,
+                kept,
+                defective,
+                spacing=mm,
+                middle=middle,
+                through_mm=through_mm,
+                reach_mm=reach_mm,
+            )
     box = bounding_box(kept)
     if box is None:
         return kept
@@ -142,45 +150,62 @@ def _bridge(
     return core, kept
 
 
-def _through_wall(
-    difference: np.ndarray,
-    kept: np.ndarray,
-    bone: np.ndarray,
-    mm: np.ndarray,
-    middle: np.ndarray,
+def through_wall(
+    candidates: np.ndarray,
+    implant: np.ndarray,
+    solid: np.ndarray,
+    *,
+    spacing: Sequence[float] | np.ndarray,
+    middle: Sequence[float] | np.ndarray,
     through_mm: float,
     reach_mm: float,
 ) -> np.ndarray:
-    """What goes through the wall and is joined to the implant: step 3 of `clean_implant`."""
-    box = bounding_box(kept, margin=[int(n) for n in np.ceil(reach_mm / mm)])
-    assert box is not None
-    joined = np.zeros_like(kept)
+    """An implant with the voxels joined to it that go through the wall: seen from the middle, nothing is behind them.
+
+    Args:
+        candidates: boolean array [X, Y, Z].
+        implant: boolean array [X, Y, Z].
+        solid: boolean array [X, Y, Z], what may not lie in or out of such a voxel.
+        spacing: mm for each axis.
+        middle: voxel indices (3,) of the middle of the cranial cavity.
+        through_mm: how far in and out nothing may lie; a voxel and a half at least.
+        reach_mm: how far from the implant a voxel may be.
+
+    Returns:
+        Boolean array [X, Y, Z].
+    """
+    mm = np.asarray(spacing, dtype=float)
+    joined = np.zeros_like(implant)
+    box = bounding_box(implant, margin=[int(n) for n in np.ceil(reach_mm / mm)])
+    if box is None:
+        return joined
     start = np.array([side.start for side in box])
-    points = np.argwhere(difference[box] & ~kept[box])
-    points = points[np.isfinite(_distance(points, np.argwhere(surface(kept[box])), mm, reach_mm))] + start
-    free = kept[box].copy()
-    through = max(through_mm, 1.5 * float(mm.max()))  # a film is at least a voxel thick
-    free[tuple((points[_no_bone_behind(points, bone, mm, middle, through)] - start).T)] = True
+    points = np.argwhere(candidates[box] & ~implant[box])
+    points = points[np.isfinite(_distance(points, np.argwhere(surface(implant[box])), mm, reach_mm))]
+    # A film on the bone is at least a voxel thick.
+    through = max(through_mm, 1.5 * float(mm.max()))
+    free = implant[box].copy()
+    free[tuple(points[_nothing_behind(points + start, solid, mm, np.asarray(middle), through)].T)] = True
     labels, count = ndimage.label(free, structure=np.ones((3, 3, 3), dtype=bool))
     with_implant = np.zeros(count + 1, dtype=bool)
-    with_implant[np.unique(labels[kept[box]])] = True
+    with_implant[np.unique(labels[implant[box]])] = True
     joined[box] = with_implant[labels] & free
     return joined
 
 
-def _no_bone_behind(
-    points: np.ndarray, bone: np.ndarray, mm: np.ndarray, middle: np.ndarray, through_mm: float
+def _nothing_behind(
+    points: np.ndarray, solid: np.ndarray, mm: np.ndarray, middle: np.ndarray, through_mm: float
 ) -> np.ndarray:
-    """Whether no bone lies within a distance, in and out along the line from the middle: (N, 3) -> (N,)."""
+    """Whether nothing solid lies within a distance, in and out along the line from the middle: (N, 3) -> (N,)."""
     away = (points - middle) * mm
     away = away / np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-6) / mm  # voxels for each mm
     free = np.ones(len(points), dtype=bool)
     step = float(mm.min()) / 2
-    last = np.asarray(bone.shape) - 1
+    last = np.asarray(solid.shape) - 1
     for distance in np.arange(step, through_mm + step / 2, step):
         for sign in (-1, 1):
             seen = np.rint(points[free] + sign * distance * away[free]).astype(int)
             inside = ((seen >= 0) & (seen <= last)).all(axis=1)
-            hit = bone[tuple(np.clip(seen, 0, last).T)] & inside
+            hit = solid[tuple(np.clip(seen, 0, last).T)] & inside
             free[np.flatnonzero(free)[hit]] = False
     return free

@@ -19,6 +19,7 @@ from monai_sparse_refine.volume import affine_of_box, as_mask, bounding_box
 __all__ = ["CERTAIN", "RefineRecipe", "by_label"]
 
 Step = Callable[[Any], Any]
+Adjust = Callable[[Any, Any], Any]
 
 # Probabilities are kept in one byte. 255 is left for voxels that are not up for refinement at all.
 CERTAIN = 254
@@ -46,7 +47,7 @@ class RefineRecipe:
             beyond the threshold; two numbers, with intensities and without.
         margin: voxels around the label's bounding box that the network sees; None shows it the whole volume.
         adjust: takes the probabilities [1, X, Y, Z] and the input mask, and returns other probabilities, such as
-            :class:`monai_sparse_refine.transforms.AverageVault`.
+            :class:`monai_sparse_refine.transforms.AverageVault`; or several such steps in turn.
         keep_input: completion only adds: every voxel of the input stays.
         additions: takes the refined mask and the input mask, and returns what is added to the input, such as
             :class:`monai_sparse_refine.transforms.ExtractImplant`; implies ``keep_input``.
@@ -67,7 +68,7 @@ class RefineRecipe:
         threshold: float | Sequence[float] = 0.5,
         hysteresis: float | Sequence[float] = 0.0,
         margin: int | None = 16,
-        adjust: Callable[[Any, Any], Any] | None = None,
+        adjust: Adjust | Sequence[Adjust] | None = None,
         keep_input: bool = False,
         additions: Callable[[Any, Any], Any] | None = None,
         clean: Step | Mapping[str, Step] | None = None,
@@ -96,7 +97,7 @@ class RefineRecipe:
         self.threshold = cut
         self.hysteresis = leeway
         self.margin = margin
-        self.adjust = adjust
+        self.adjust: list[Adjust] = [] if adjust is None else [adjust] if callable(adjust) else list(adjust)
         self.keep_input = keep_input or additions is not None
         self.additions = additions
         self.clean = clean
@@ -169,8 +170,8 @@ class RefineRecipe:
                 f"the network's answer has shape {tuple(refined.shape[1:])} on the grid of the mask, "
                 f"{tuple(mask.shape[1:])}: every step of preprocessing that changes the grid must be invertible"
             )
-        if self.adjust is not None:
-            refined = self.adjust(refined, mask)
+        for step in self.adjust:
+            refined = step(refined, mask)
         return self._graded(refined[0].numpy(), mask, label, blind=intensity is None)
 
     def _scaled(self, intensity: Tensor) -> Tensor:
