@@ -47,9 +47,10 @@ def test_gaps_are_closed_and_nothing_gets_thicker(holed, truth, unsure):
     gaps = [border_gap(implant, truth, holed) for implant in (before, after)]
     assert gaps[0] > 2 >= gaps[1]
     assert (after & ~before).sum() > 0.1 * truth.sum()
-    # The lower threshold for all would make the implant thicker too.
-    thicker = (torch.as_tensor(unsure) >= 0.3) & (holed.as_tensor() == 0) & ~truth
-    assert (after & thicker).sum() < 0.3 * thicker.sum()
+    # In and out of what was sure the lower threshold counts for nothing.
+    near_bone = torch.nn.functional.max_pool3d(holed.as_tensor().float()[None], 11, 1, 5)[0] > 0
+    thicker = (torch.as_tensor(unsure) >= 0.3) & ~near_bone & ~truth
+    assert thicker.sum() > 100 and not (after & thicker).any()
     # What was raised passes both comparisons, and all else is as it was.
     raised = after & ~before
     assert bool((torch.as_tensor(reached)[raised] > 0.5).all())
