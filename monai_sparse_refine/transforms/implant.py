@@ -41,6 +41,7 @@ class ExtractImplant(Transform):
         lip_mm: how far noise at the rim may reach over the bone.
         min_volume_ml: smallest part that counts.
         min_relative_volume: smallest part that counts, as a fraction of the largest.
+        reach_mm: how far from the rest of an implant a burr hole or slit may reach; 0 switches this off.
         spacing: mm, where the masks carry no affine. Without one, or without a vault, a filling that is told by its
             going through the wall is not looked for (step 3 of `clean_implant`).
     """
@@ -54,6 +55,7 @@ class ExtractImplant(Transform):
         lip_mm: float = 1.5,
         min_volume_ml: float = 0.2,
         min_relative_volume: float = 0.1,
+        reach_mm: float = 20.0,
         spacing: float | Sequence[float] | None = None,
     ) -> None:
         options = {
@@ -61,6 +63,7 @@ class ExtractImplant(Transform):
             "lip_mm": lip_mm,
             "min_volume_ml": min_volume_ml,
             "min_relative_volume": min_relative_volume,
+            "reach_mm": reach_mm,
         }
         for name, value in options.items():
             if not value >= 0:
@@ -100,7 +103,7 @@ class ExtractImplantd(MapTransform):
         keys: keys of the completed masks.
         defective_key: key of the defective mask.
         implant_key: key (or one for each of `keys`) to write to.
-        core_mm, lip_mm, min_volume_ml, min_relative_volume, spacing: as in `ExtractImplant`.
+        core_mm, lip_mm, min_volume_ml, min_relative_volume, reach_mm, spacing: as in `ExtractImplant`.
         allow_missing_keys: do not raise where a key is missing.
     """
 
@@ -116,6 +119,7 @@ class ExtractImplantd(MapTransform):
         lip_mm: float = 1.5,
         min_volume_ml: float = 0.2,
         min_relative_volume: float = 0.1,
+        reach_mm: float = 20.0,
         spacing: float | Sequence[float] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
@@ -127,6 +131,7 @@ class ExtractImplantd(MapTransform):
             lip_mm=lip_mm,
             min_volume_ml=min_volume_ml,
             min_relative_volume=min_relative_volume,
+            reach_mm=reach_mm,
             spacing=spacing,
         )
 

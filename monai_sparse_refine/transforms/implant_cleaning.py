@@ -80,7 +80,7 @@ def clean_implant(
         min_relative_volume: 0 keeps parts of any size.
         middle: voxel indices (3,) of the middle of the cranial cavity; None skips step 3.
         through_mm: how far in and out no bone may lie.
-        reach_mm: how far from the implant of step 2 a voxel may be.
+        reach_mm: how far from the implant of step 2 a voxel may be; 0 skips step 3.
 
     Returns:
         Boolean array [X, Y, Z], a subset of the difference.
@@ -91,7 +91,7 @@ def clean_implant(
     if core_mm > 0:
         depth = max(core_mm, 2.001 * float(mm.max()))
         core, kept = _bridge(difference, defective, mm, depth, max(lip_mm, float(mm.max())))
-        if middle is not None and kept.any():
+        if middle is not None and reach_mm > 0 and kept.any():
             kept |= through_wall(
                 difference,
                 kept,

@@ -218,7 +218,7 @@ def test_what_goes_through_the_wall_elsewhere_is_left_out():
     main = skull & hole_like(skull, (1, 1, 1), radius=8.0)
     apart = skull & hole_like(skull, (1, 1, 1), centre=(59, 35, 14), radius=3.0)
     bone = skull & ~main & ~apart
-    for reach in (20.0, 100.0):
+    for reach in (0.0, 20.0, 100.0):
         kept = clean_implant(skull & ~bone, bone, spacing=(1, 1, 1), middle=(35, 35, 0), reach_mm=reach)
         assert not (kept & apart).any() and (kept & main).sum() > 0.95 * main.sum()
 
