@@ -30,6 +30,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "the bundle": {},
     "without test-time mirroring": {"overrides": _SIMPLE},
     "without averaging with the vault": {"overrides": {"postprocessing#transforms#2#agreement": 2.0}},
+    "no lower threshold at the rim": {"overrides": {"postprocessing#transforms#3#rim_threshold": 0.45}},
+    "burr holes not looked for": {"overrides": {"postprocessing#transforms#5#reach_mm": 0.0}},
     "mirror image silenced": {"silent": [1]},
     "interpolated vault silenced": {"silent": [2]},
     "both silenced": {"silent": [1, 2]},
@@ -37,6 +39,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "guesses made at 2 mm": {"overrides": {"guess_spacing": 2.0}},
     "working grid 1.5 mm": {"overrides": {"working_spacing": 1.5}},
     "pruning at 0": {"overrides": {"keep_threshold": 0.0}},
+    "threshold 0.4": {"overrides": {"threshold": 0.4}},
     "threshold 0.5": {"overrides": {"threshold": 0.5}},
 }
 

@@ -94,6 +94,7 @@ from monai_sparse_refine.transforms.organ_sample import (
     RandOrganSampleDict,
 )
 from monai_sparse_refine.transforms.probability_threshold import dice_threshold
+from monai_sparse_refine.transforms.reach_rim import ReachRim, ReachRimD, ReachRimd, ReachRimDict
 from monai_sparse_refine.transforms.refine import (
     SparseRefine,
     SparseRefineD,
@@ -207,6 +208,10 @@ __all__ = [
     "RandWarpMaskD",
     "RandWarpMaskDict",
     "RandWarpMaskd",
+    "ReachRim",
+    "ReachRimD",
+    "ReachRimDict",
+    "ReachRimd",
     "RefineGate",
     "RefineRecipe",
     "ResampleToSpacing",

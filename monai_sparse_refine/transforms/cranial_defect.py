@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from monai.utils import TransformBackends, convert_to_dst_type
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.transforms.defect_cut import cut_defect
 from monai_sparse_refine.transforms.defect_shapes import DEFECT_KINDS, DEFECT_SIZES_MM, Defect, draw_defect
-from monai_sparse_refine.transforms.vault import Vault, find_vault
+from monai_sparse_refine.transforms.vault import vault_of
 from monai_sparse_refine.volume import spacing_of
 
 __all__ = [
@@ -145,7 +145,7 @@ class RandCranialDefect(RandomizableTransform):
         """Draw until a hole is good; returns the index of its voxels."""
         random = np.random.default_rng(self._seed)
         mask = volume != 0
-        vault = _vault_of(mask, affine)
+        vault = vault_of(mask, affine, points=_VAULT_POINTS)
         voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000.0
         # A cropped scan may have no room for one kind: then the next one is tried.
         for kind in random.permutation(np.asarray(self.kinds)).tolist():
@@ -284,17 +284,6 @@ def _checked(img: NdarrayOrTensor, spacing: float | Sequence[float] | None) -> t
     if isinstance(img, MetaTensor) and spacing is None:
         return volume, img.affine.detach().cpu().numpy().astype(float)
     return volume, np.diag([*spacing_of(img, spacing=spacing), 1.0])
-
-
-def _vault_of(mask: np.ndarray, affine: np.ndarray) -> Vault:
-    """Fit the vault to an even selection of the mask's voxels."""
-    order: Literal["C", "F"] = "F" if mask.flags.f_contiguous else "C"
-    flat = np.flatnonzero(mask.ravel(order))
-    # Drawn, not every n-th voxel: strides would line up with the rows of the volume.
-    if flat.size > _VAULT_POINTS:
-        flat = flat[np.random.default_rng(0).integers(0, flat.size, _VAULT_POINTS)]
-    index = np.stack(np.unravel_index(flat, mask.shape, order), axis=1)
-    return find_vault(index @ affine[:3, :3].T + affine[:3, 3])
 
 
 RandCranialDefectD = RandCranialDefectDict = RandCranialDefectd

@@ -14,6 +14,7 @@ from monai.utils import TransformBackends, convert_to_dst_type
 
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.transforms.implant_cleaning import clean_implant
+from monai_sparse_refine.transforms.vault import cranial_middle
 from monai_sparse_refine.volume import as_mask, check_same_shape, spacing_of
 
 __all__ = [
@@ -40,7 +41,9 @@ class ExtractImplant(Transform):
         lip_mm: how far noise at the rim may reach over the bone.
         min_volume_ml: smallest part that counts.
         min_relative_volume: smallest part that counts, as a fraction of the largest.
-        spacing: mm, where the masks carry no affine.
+        reach_mm: how far from the rest of an implant a burr hole or slit may reach; 0 switches this off.
+        spacing: mm, where the masks carry no affine. Without one, or without a vault, a filling that is told by its
+            going through the wall is not looked for (step 3 of `clean_implant`).
     """
 
     backend = [TransformBackends.NUMPY]
@@ -52,6 +55,7 @@ class ExtractImplant(Transform):
         lip_mm: float = 1.5,
         min_volume_ml: float = 0.2,
         min_relative_volume: float = 0.1,
+        reach_mm: float = 20.0,
         spacing: float | Sequence[float] | None = None,
     ) -> None:
         options = {
@@ -59,6 +63,7 @@ class ExtractImplant(Transform):
             "lip_mm": lip_mm,
             "min_volume_ml": min_volume_ml,
             "min_relative_volume": min_relative_volume,
+            "reach_mm": reach_mm,
         }
         for name, value in options.items():
             if not value >= 0:
@@ -86,7 +91,8 @@ class ExtractImplant(Transform):
         implant = whole & ~bone
         if any(self.options[name] > 0 for name in ("core_mm", "min_volume_ml", "min_relative_volume")):
             mm = spacing_of(completed, defective, spacing=self.spacing)
-            implant = clean_implant(implant, bone, spacing=mm, **self.options)
+            middle = cranial_middle(bone, completed, defective) if implant.any() else None
+            implant = clean_implant(implant, bone, spacing=mm, middle=middle, **self.options)
         return _like(implant, completed)
 
 
@@ -97,7 +103,7 @@ class ExtractImplantd(MapTransform):
         keys: keys of the completed masks.
         defective_key: key of the defective mask.
         implant_key: key (or one for each of `keys`) to write to.
-        core_mm, lip_mm, min_volume_ml, min_relative_volume, spacing: as in `ExtractImplant`.
+        core_mm, lip_mm, min_volume_ml, min_relative_volume, reach_mm, spacing: as in `ExtractImplant`.
         allow_missing_keys: do not raise where a key is missing.
     """
 
@@ -113,6 +119,7 @@ class ExtractImplantd(MapTransform):
         lip_mm: float = 1.5,
         min_volume_ml: float = 0.2,
         min_relative_volume: float = 0.1,
+        reach_mm: float = 20.0,
         spacing: float | Sequence[float] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
@@ -124,6 +131,7 @@ class ExtractImplantd(MapTransform):
             lip_mm=lip_mm,
             min_volume_ml=min_volume_ml,
             min_relative_volume=min_relative_volume,
+            reach_mm=reach_mm,
             spacing=spacing,
         )
 

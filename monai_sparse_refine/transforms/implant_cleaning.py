@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 
 from monai_sparse_refine.volume import bounding_box, surface
 
-__all__ = ["clean_implant"]
+__all__ = ["clean_implant", "through_wall"]
 
 # Points looked up at a time: bounds the memory where a network fills the whole volume.
 CHUNK = 1_000_000
@@ -49,6 +49,9 @@ def clean_implant(
     lip_mm: float = 1.5,
     min_volume_ml: float = 0.2,
     min_relative_volume: float = 0.1,
+    middle: Sequence[float] | np.ndarray | None = None,
+    through_mm: float = 6.0,
+    reach_mm: float = 20.0,
 ) -> np.ndarray:
     """Keep of a difference what bridges a hole, and drop what merely clings to the bone.
 
@@ -61,17 +64,23 @@ def clean_implant(
        its distance to the core and its distance to the bone sum up to no more than `core_mm + lip_mm`; or
        where the difference is at least two voxels thick in every direction and the core is no farther than `2
        * core_mm` (the corners of an angular hole). A film on the bone beyond the rim is neither.
-    3. Parts without a core, parts below `min_volume_ml`, and parts below `min_relative_volume` times the
+    3. A burr hole at the corner of a hole is narrow and its filling far from the core, but it goes through the
+       wall, which a film does not: seen from the middle of the head, no bone lies behind or before it. So a
+       voxel without bone within `through_mm` in and out stays where it is joined to the implant, within `reach_mm`.
+    4. Parts without a core, parts below `min_volume_ml`, and parts below `min_relative_volume` times the
        largest go.
 
     Args:
         difference: boolean array [X, Y, Z], completed and not defective.
         defective: boolean array [X, Y, Z].
         spacing: mm for each axis.
-        core_mm: 0 skips steps 1 and 2. A hole narrower than twice this is not seen as a hole.
+        core_mm: 0 skips steps 1 to 3. A hole narrower than twice this is not seen as a hole.
         lip_mm: how far noise at the rim may reach over the bone. It counts as one voxel at least.
         min_volume_ml: 0 keeps parts of any size.
         min_relative_volume: 0 keeps parts of any size.
+        middle: voxel indices (3,) of the middle of the cranial cavity; None skips step 3.
+        through_mm: how far in and out no bone may lie.
+        reach_mm: how far from the implant of step 2 a voxel may be; 0 skips step 3.
 
     Returns:
         Boolean array [X, Y, Z], a subset of the difference.
@@ -82,6 +91,16 @@ def clean_implant(
     if core_mm > 0:
         depth = max(core_mm, 2.001 * float(mm.max()))
         core, kept = _bridge(difference, defective, mm, depth, max(lip_mm, float(mm.max())))
+        if middle is not None and reach_mm > 0 and kept.any():
+            kept |= through_wall(
+                difference,
+                kept,
+                defective,
+                spacing=mm,
+                middle=middle,
+                through_mm=through_mm,
+                reach_mm=reach_mm,
+            )
     box = bounding_box(kept)
     if box is None:
         return kept
@@ -129,3 +148,64 @@ def _bridge(
         corner = corner[thick[tuple(corner.T)]]
         kept[tuple(corner.T)] = True
     return core, kept
+
+
+def through_wall(
+    candidates: np.ndarray,
+    implant: np.ndarray,
+    solid: np.ndarray,
+    *,
+    spacing: Sequence[float] | np.ndarray,
+    middle: Sequence[float] | np.ndarray,
+    through_mm: float,
+    reach_mm: float,
+) -> np.ndarray:
+    """An implant with the voxels joined to it that go through the wall: seen from the middle, nothing is behind them.
+
+    Args:
+        candidates: boolean array [X, Y, Z].
+        implant: boolean array [X, Y, Z].
+        solid: boolean array [X, Y, Z], what may not lie in or out of such a voxel.
+        spacing: mm for each axis.
+        middle: voxel indices (3,) of the middle of the cranial cavity.
+        through_mm: how far in and out nothing may lie; a voxel and a half at least.
+        reach_mm: how far from the implant a voxel may be.
+
+    Returns:
+        Boolean array [X, Y, Z].
+    """
+    mm = np.asarray(spacing, dtype=float)
+    joined = np.zeros_like(implant)
+    box = bounding_box(implant, margin=[int(n) for n in np.ceil(reach_mm / mm)])
+    if box is None:
+        return joined
+    start = np.array([side.start for side in box])
+    points = np.argwhere(candidates[box] & ~implant[box])
+    points = points[np.isfinite(_distance(points, np.argwhere(surface(implant[box])), mm, reach_mm))]
+    # A film on the bone is at least a voxel thick.
+    through = max(through_mm, 1.5 * float(mm.max()))
+    free = implant[box].copy()
+    free[tuple(points[_nothing_behind(points + start, solid, mm, np.asarray(middle), through)].T)] = True
+    labels, count = ndimage.label(free, structure=np.ones((3, 3, 3), dtype=bool))
+    with_implant = np.zeros(count + 1, dtype=bool)
+    with_implant[np.unique(labels[implant[box]])] = True
+    joined[box] = with_implant[labels] & free
+    return joined
+
+
+def _nothing_behind(
+    points: np.ndarray, solid: np.ndarray, mm: np.ndarray, middle: np.ndarray, through_mm: float
+) -> np.ndarray:
+    """Whether nothing solid lies within a distance, in and out along the line from the middle: (N, 3) -> (N,)."""
+    away = (points - middle) * mm
+    away = away / np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-6) / mm  # voxels for each mm
+    free = np.ones(len(points), dtype=bool)
+    step = float(mm.min()) / 2
+    last = np.asarray(solid.shape) - 1
+    for distance in np.arange(step, through_mm + step / 2, step):
+        for sign in (-1, 1):
+            seen = np.rint(points[free] + sign * distance * away[free]).astype(int)
+            inside = ((seen >= 0) & (seen <= last)).all(axis=1)
+            hit = solid[tuple(np.clip(seen, 0, last).T)] & inside
+            free[np.flatnonzero(free)[hit]] = False
+    return free

@@ -20,6 +20,7 @@ __all__ = ["CERTAIN", "RefineRecipe", "by_label"]
 
 Step = Callable[[Any], Any]
 Passes = int | Sequence[int]
+Adjust = Callable[[Any, Any], Any]
 
 # Probabilities are kept in one byte. 255 is left for voxels that are not up for refinement at all.
 CERTAIN = 254
@@ -51,7 +52,7 @@ class RefineRecipe:
             surface as before beyond the old one.
         margin: voxels around the label's bounding box that the network sees; None shows it the whole volume.
         adjust: takes the probabilities [1, X, Y, Z] and the input mask, and returns other probabilities, such as
-            :class:`monai_sparse_refine.transforms.AverageVault`.
+            :class:`monai_sparse_refine.transforms.AverageVault`; or several such steps in turn.
         keep_input: completion only adds: every voxel of the input stays.
         additions: takes the refined mask and the input mask, and returns what is added to the input, such as
             :class:`monai_sparse_refine.transforms.ExtractImplant`; implies ``keep_input``.
@@ -73,7 +74,7 @@ class RefineRecipe:
         hysteresis: float | Sequence[float] = 0.0,
         passes: Passes | Mapping[str, Passes] = 1,
         margin: int | None = 16,
-        adjust: Callable[[Any, Any], Any] | None = None,
+        adjust: Adjust | Sequence[Adjust] | None = None,
         keep_input: bool = False,
         additions: Callable[[Any, Any], Any] | None = None,
         clean: Step | Mapping[str, Step] | None = None,
@@ -109,7 +110,7 @@ class RefineRecipe:
         self.hysteresis = leeway
         self.passes = passes
         self.margin = margin
-        self.adjust = adjust
+        self.adjust: list[Adjust] = [] if adjust is None else [adjust] if callable(adjust) else list(adjust)
         self.keep_input = keep_input or additions is not None
         self.additions = additions
         self.clean = clean
@@ -201,8 +202,8 @@ class RefineRecipe:
                 f"the network's answer has shape {tuple(refined.shape[1:])} on the grid of the mask, "
                 f"{tuple(mask.shape[1:])}: every step of preprocessing that changes the grid must be invertible"
             )
-        if self.adjust is not None:
-            refined = self.adjust(refined, mask)
+        for step in self.adjust:
+            refined = step(refined, mask)
         answer = refined[0].numpy()
         if not np.isfinite(answer).all():
             raise FloatingPointError("the network's answer has NaN or infinity")

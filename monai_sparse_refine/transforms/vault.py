@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
+from monai.data import MetaTensor
 
 from monai_sparse_refine.errors import InputError
 
-__all__ = ["RIM_DEG", "Vault", "find_vault"]
+__all__ = ["RIM_DEG", "Vault", "cranial_middle", "find_vault", "vault_of"]
 
 _LENGTH_TO_BREADTH = 1.2  # a typical head is a fifth longer than it is wide
 _CAP_MM = 60.0  # the highest part of a head, which holds vault and nothing else
 _RADIUS_MM = (50.0, 100.0)  # half breadth of anything that can be a human vault
 RIM_DEG = -6.0  # upper orbital rim as seen from the centre of an upright head
 _OCCIPUT_DEG = -17.0
+_SOME_POINTS = 40_000
 _MAX_TILT_DEG = 22.0  # heads are scanned with the chin raised or lowered, but not more
 
 
@@ -97,6 +100,46 @@ def find_vault(points: np.ndarray) -> Vault:
     cos, sin = np.cos(tilt), np.sin(tilt)
     axes = np.array([[1.0, 0.0, 0.0], [0.0, cos, sin], [0.0, -sin, cos]])
     return Vault(centre, axes, radius, (points - centre) @ axes.T)
+
+
+def vault_of(bone: np.ndarray, affine: np.ndarray, *, points: int = _SOME_POINTS) -> Vault:
+    """Fit the vault to some of a mask's voxels (see :func:`find_vault`).
+
+    Args:
+        bone: bool [X, Y, Z].
+        affine: voxel to world mm, RAS (4, 4).
+        points: how many voxels are looked at.
+
+    Raises:
+        InputError: for an empty mask, or one without a vault.
+    """
+    order: Literal["C", "F"] = "F" if bone.flags.f_contiguous else "C"
+    flat = np.flatnonzero(bone.ravel(order))
+    if flat.size == 0:
+        raise InputError("the mask is empty, so it has no vault")
+    # Drawn, not every n-th voxel: strides would line up with the rows of the volume.
+    if flat.size > points:
+        flat = flat[np.random.default_rng(0).integers(0, flat.size, points)]
+    index = np.stack(np.unravel_index(flat, bone.shape, order), axis=1)
+    return find_vault(index @ affine[:3, :3].T + affine[:3, 3])
+
+
+def cranial_middle(bone: np.ndarray, *volumes: Any) -> np.ndarray | None:
+    """Middle of the cranial cavity as voxel indices (3,); None where no volume has an affine, or without a vault.
+
+    Args:
+        bone: bool [X, Y, Z].
+        volumes: volumes on the mask's grid; the first MetaTensor says where it lies.
+    """
+    affines = [volume.affine for volume in volumes if isinstance(volume, MetaTensor)]
+    if not affines:
+        return None
+    affine = affines[0].cpu().numpy().astype(float)
+    try:
+        centre = vault_of(bone, affine).centre
+    except InputError:
+        return None
+    return np.asarray(np.linalg.solve(affine[:3, :3], centre - affine[:3, 3]))
 
 
 def _reach(points: np.ndarray, centre: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from skimage.restoration import inpaint_biharmonic
 from torch import Tensor
 
 from monai_sparse_refine.errors import InputError
-from monai_sparse_refine.transforms.vault import Vault, find_vault
+from monai_sparse_refine.transforms.vault import Vault, vault_of
 
 __all__ = [
     "InterpolateVault",
@@ -28,7 +28,6 @@ __all__ = [
 
 _REACH_DEG = 112.0  # how far from straight up the surface is mapped
 _WALL = (0.75, 1.3)  # bone between these shares of the model's radius is the vault's wall
-_VAULT_POINTS = 40_000
 _SLAB = 8  # slices worked on at a time, to bound the memory
 
 
@@ -49,7 +48,7 @@ def interpolate_vault(bone: np.ndarray, affine: np.ndarray) -> np.ndarray:
     """
     empty = np.zeros(bone.shape, dtype=np.float32)
     try:
-        vault = find_vault(_some_points(bone, affine))
+        vault = vault_of(bone, affine)
     except InputError:
         return empty
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
@@ -127,16 +126,6 @@ class InterpolateVaultd(MapTransform):
         for key in self.key_iterator(out):
             out[key] = self.interpolate(out[key])
         return out
-
-
-def _some_points(bone: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """World mm of some bone voxels (N, 3)."""
-    index = np.argwhere(bone)
-    if len(index) == 0:
-        raise InputError("the mask is empty, so it has no vault")
-    if len(index) > _VAULT_POINTS:
-        index = index[np.random.default_rng(0).integers(0, len(index), _VAULT_POINTS)]
-    return index @ affine[:3, :3].T + affine[:3, 3]
 
 
 def _surfaces(

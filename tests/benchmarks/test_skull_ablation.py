@@ -24,7 +24,7 @@ def weights(tmp_path_factory):
 
 
 def test_command_scores_every_variant(weights, tmp_path):
-    chosen = ["the bundle", "mirror image silenced", "working grid 1.5 mm"]
+    chosen = ["the bundle", "mirror image silenced", "without test-time mirroring"]
     arguments = [
         "--phantoms",
         "1",

@@ -9,7 +9,9 @@ from hypothesis.extra import numpy as hnp
 from monai.data import MetaTensor
 from scipy import ndimage
 
+from monai_sparse_refine.data import skull_phantom
 from monai_sparse_refine.errors import InputError
+from monai_sparse_refine.transforms import RandCranialDefect
 from monai_sparse_refine.transforms.implant import (
     CompleteMask,
     CompleteMaskD,
@@ -18,6 +20,7 @@ from monai_sparse_refine.transforms.implant import (
     ExtractImplantD,
     ExtractImplantd,
 )
+from monai_sparse_refine.transforms.implant_cleaning import clean_implant
 
 
 def dome(spacing=(1.0, 1.0, 1.0), *, thickness=4.0) -> np.ndarray:
@@ -179,3 +182,53 @@ def test_missing_keys():
 def test_completion_refuses_another_grid():
     with pytest.raises(InputError, match="shapes differ"):
         CompleteMask()(np.zeros((2, 2, 2)), np.zeros((2, 2, 3)))
+
+
+def cone(skull, spacing, degrees, half_width) -> np.ndarray:
+    """What of a dome lies around a direction from its middle, so many degrees from straight up."""
+    offset = np.stack(
+        [i * s - c for i, s, c in zip(np.indices(skull.shape), spacing, (35, 35, 0), strict=True)], axis=-1
+    )
+    direction = np.array([np.sin(np.deg2rad(degrees)), 0, np.cos(np.deg2rad(degrees))])
+    cosine = offset @ direction / np.maximum(np.linalg.norm(offset, axis=-1), 1e-6)
+    return skull & (cosine >= np.cos(np.deg2rad(half_width)))
+
+
+@pytest.mark.parametrize("spacing", SPACINGS[:2])
+def test_a_slit_from_the_hole_is_filled_but_no_film_is_kept(spacing):
+    skull = dome(spacing)
+    main = cone(skull, spacing, 0, 18)
+    grid = np.indices(skull.shape)
+    beside = np.abs(grid[1] * spacing[1] - 35) < 1.9
+    slit = cone(skull, spacing, 25, 17) & beside & (grid[0] * spacing[0] > 35) & ~main
+    bone = skull & ~main & ~slit
+    completed = skull | film(bone, skull)
+    middle = [35 / spacing[0], 35 / spacing[1], 0]
+    parts = {
+        known: clean_implant(completed & ~bone, bone, spacing=spacing, middle=middle if known else None)
+        for known in (False, True)
+    }
+    assert (parts[True] & slit).sum() > 0.9 * slit.sum() > 1.2 * (parts[False] & slit).sum()
+    beyond = film(bone, skull)
+    assert (parts[True] & beyond).sum() < 0.05 * beyond.sum()
+
+
+def test_what_goes_through_the_wall_elsewhere_is_left_out():
+    skull = dome()
+    main = skull & hole_like(skull, (1, 1, 1), radius=8.0)
+    apart = skull & hole_like(skull, (1, 1, 1), centre=(59, 35, 14), radius=3.0)
+    bone = skull & ~main & ~apart
+    for reach in (0.0, 20.0, 100.0):
+        kept = clean_implant(skull & ~bone, bone, spacing=(1, 1, 1), middle=(35, 35, 0), reach_mm=reach)
+        assert not (kept & apart).any() and (kept & main).sum() > 0.95 * main.sum()
+
+
+def test_the_middle_of_the_head_is_found_from_the_affine():
+    skull = skull_phantom(3, spacing=2.0)
+    holed = RandCranialDefect(kinds=["cube"], size_mm=(40.0, 40.0))
+    holed.set_random_state(0)
+    bone = holed(skull)
+    plain = ExtractImplant(spacing=2.0)(np.asarray(skull), np.asarray(bone))
+    seen = ExtractImplant()(skull, bone)
+    truth = (np.asarray(skull) > 0) & (np.asarray(bone) == 0)
+    assert dice(np.asarray(seen) > 0, truth) >= dice(plain > 0, truth) > 0.8

@@ -1,0 +1,136 @@
+"""Let an implant reach the rim of its hole, where the network is less sure."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, Transform
+from monai.utils import TransformBackends
+from torch import Tensor
+
+from monai_sparse_refine.errors import InputError
+from monai_sparse_refine.transforms.implant import ExtractImplant
+from monai_sparse_refine.transforms.implant_cleaning import through_wall
+from monai_sparse_refine.transforms.vault import cranial_middle
+from monai_sparse_refine.volume import as_mask, spacing_of
+
+__all__ = ["ReachRim", "ReachRimD", "ReachRimDict", "ReachRimd"]
+
+
+class ReachRim(Transform):
+    """Raise a network's probability between an implant and the rim of its hole, where it is nearly sure.
+
+    One threshold has to decide two things: how thick an implant is, and how far it goes. At a thin rim, as over the
+    orbits, the probability falls off early, and the implant ends short. A lower threshold for all would make all of
+    it too thick. So the lower one counts only in directions, seen from the middle of the head, in which neither bone
+    nor implant lies: it closes gaps and thickens nothing.
+
+    Args:
+        threshold: probability from which a voxel belongs to the skull.
+        rim_threshold: probability from which it does in such a direction.
+        through_mm: how far in and out neither bone nor implant may lie.
+        reach_mm: how far from the implant.
+        min_relative_volume: smallest part that counts as implant, as in :class:`ExtractImplant`.
+
+    Raises:
+        InputError: thresholds that are not 0 < rim_threshold <= threshold < 1.
+    """
+
+    backend = [TransformBackends.NUMPY]
+
+    def __init__(
+        self,
+        *,
+        threshold: float = 0.5,
+        rim_threshold: float = 0.3,
+        through_mm: float = 10.0,
+        reach_mm: float = 20.0,
+        min_relative_volume: float = 0.2,
+    ) -> None:
+        if not 0 < rim_threshold <= threshold < 1:
+            raise InputError(
+                f"rim_threshold is {rim_threshold} and threshold {threshold}; expected "
+                "0 < rim_threshold <= threshold < 1"
+            )
+        self.threshold = threshold
+        self.rim_threshold = rim_threshold
+        self.through_mm = through_mm
+        self.reach_mm = reach_mm
+        self.extract = ExtractImplant(min_relative_volume=min_relative_volume)
+
+    def __call__(self, probability: Tensor, defective: MetaTensor) -> Tensor:  # type: ignore[override]
+        """Raise.
+
+        Args:
+            probability: of the completed skull, [1, X, Y, Z].
+            defective: the skull with the hole, of the same shape, with its affine.
+
+        Returns:
+            Probabilities in the container of ``probability``: just over the threshold where it was raised.
+        """
+        plain = probability.as_tensor() if isinstance(probability, MetaTensor) else probability
+        bone = as_mask(defective)
+        middle = cranial_middle(bone, defective)
+        if middle is None:
+            return probability
+        completed = MetaTensor((plain >= self.threshold).to(torch.uint8), affine=defective.affine)
+        implant = as_mask(self.extract(completed, defective))
+        solid = as_mask(completed) | bone
+        joined = through_wall(
+            (plain[0] >= self.rim_threshold).cpu().numpy() & ~solid,
+            implant,
+            solid,
+            spacing=spacing_of(defective),
+            middle=middle,
+            through_mm=self.through_mm,
+            reach_mm=self.reach_mm,
+        )
+        raised = torch.from_numpy(joined & ~solid)[None].to(plain.device)
+        if not raised.any():
+            return probability
+        # Over the threshold for those who compare with > too.
+        enough = float(np.nextafter(np.float32(self.threshold), np.float32(1)))
+        out = torch.where(raised, plain.clamp(min=enough), plain)
+        return MetaTensor(out, meta=probability.meta) if isinstance(probability, MetaTensor) else out
+
+
+class ReachRimd(MapTransform):
+    """Dictionary version of :class:`ReachRim`: changes the probabilities at ``keys``."""
+
+    backend = ReachRim.backend
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        defective_key: Hashable = "image",
+        *,
+        threshold: float = 0.5,
+        rim_threshold: float = 0.3,
+        through_mm: float = 10.0,
+        reach_mm: float = 20.0,
+        min_relative_volume: float = 0.2,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.defective_key = defective_key
+        self.reach = ReachRim(
+            threshold=threshold,
+            rim_threshold=rim_threshold,
+            through_mm=through_mm,
+            reach_mm=reach_mm,
+            min_relative_volume=min_relative_volume,
+        )
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        out = dict(data)
+        for key in self.key_iterator(out):
+            out[key] = self.reach(out[key], out[self.defective_key])
+        return out
+
+
+ReachRimD = ReachRimDict = ReachRimd

@@ -1,0 +1,85 @@
+"""The lower threshold at the rim: it closes gaps, and thickens nothing."""
+
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Flip
+
+from monai_sparse_refine.data import skull_phantom
+from monai_sparse_refine.errors import InputError
+from monai_sparse_refine.metrics import border_gap
+from monai_sparse_refine.transforms import RandCranialDefect, ReachRim, ReachRimd
+
+
+@pytest.fixture(scope="module")
+def skull() -> MetaTensor:
+    return skull_phantom(4, spacing=2.0)
+
+
+@pytest.fixture(scope="module")
+def holed(skull) -> MetaTensor:
+    return RandCranialDefect("parietotemporal", size_mm=(35.0, 35.0)).set_random_state(1)(skull)
+
+
+@pytest.fixture(scope="module")
+def truth(skull, holed) -> torch.Tensor:
+    return (skull.as_tensor() > 0) & (holed.as_tensor() == 0)
+
+
+@pytest.fixture(scope="module")
+def unsure(holed, truth) -> MetaTensor:
+    """Sure in the middle of the hole, unsure within 6 mm of the bone, and a little too thick, unsurely so."""
+    bone = holed.as_tensor().float()
+    near_bone = torch.nn.functional.max_pool3d(bone[None], 7, 1, 3)[0] > 0
+    thicker = torch.nn.functional.max_pool3d(truth.float()[None], 3, 1, 1)[0] > 0
+    probability = torch.where(thicker, 0.35, 0.0)
+    probability = torch.where(truth, torch.where(near_bone, 0.35, 0.9), probability)
+    return MetaTensor(torch.where(holed.as_tensor() > 0, 1.0, probability), affine=holed.affine)
+
+
+def _implant(probability, holed):
+    return (torch.as_tensor(probability) >= 0.5) & (holed.as_tensor() == 0)
+
+
+def test_gaps_are_closed_and_nothing_gets_thicker(holed, truth, unsure):
+    reached = ReachRim(threshold=0.5, rim_threshold=0.3)(unsure, holed)
+    before, after = _implant(unsure, holed), _implant(reached, holed)
+    gaps = [border_gap(implant, truth, holed) for implant in (before, after)]
+    assert gaps[0] > 2 >= gaps[1]
+    assert (after & ~before).sum() > 0.1 * truth.sum()
+    # In and out of what was sure the lower threshold counts for nothing.
+    near_bone = torch.nn.functional.max_pool3d(holed.as_tensor().float()[None], 11, 1, 5)[0] > 0
+    thicker = (torch.as_tensor(unsure) >= 0.3) & ~near_bone & ~truth
+    assert thicker.sum() > 100 and not (after & thicker).any()
+    # What was raised passes both comparisons, and all else is as it was.
+    raised = after & ~before
+    assert bool((torch.as_tensor(reached)[raised] > 0.5).all())
+    torch.testing.assert_close(torch.as_tensor(reached)[~raised], torch.as_tensor(unsure)[~raised])
+
+
+def test_unsure_voxels_far_from_an_implant_and_answers_without_one_stay(holed, truth, unsure):
+    nothing = torch.where(truth, 0.35, torch.as_tensor(unsure))
+    assert ReachRim(threshold=0.5)(MetaTensor(nothing, affine=holed.affine), holed).max() == 1
+    assert not _implant(ReachRim(threshold=0.5)(nothing, holed), holed).any()
+    same = ReachRim(threshold=0.5, rim_threshold=0.5)(unsure, holed)
+    assert same is unsure
+
+
+def test_a_mask_without_a_vault_changes_nothing(unsure):
+    no_skull = MetaTensor(torch.zeros(unsure.shape, dtype=torch.uint8), affine=unsure.affine)
+    assert ReachRim()(unsure, no_skull) is unsure
+
+
+def test_orientation_does_not_matter_and_keys_are_read(holed, unsure):
+    reach = ReachRimd("pred", defective_key="skull")
+    expected = torch.as_tensor(reach({"pred": unsure, "skull": holed})["pred"])
+    flip = Flip(spatial_axis=2)
+    turned = torch.as_tensor(reach({"pred": flip(unsure), "skull": flip(holed)})["pred"]).flip(3)
+    # The middle is fitted to voxels drawn in another order.
+    assert (turned != expected).sum() < 0.05 * (expected != torch.as_tensor(unsure)).sum()
+
+
+@pytest.mark.parametrize("pair", [(0.5, 0.6), (0.5, 0.0), (1.0, 0.3)])
+def test_thresholds_that_make_no_sense_are_refused(pair):
+    with pytest.raises(InputError, match="rim_threshold"):
+        ReachRim(threshold=pair[0], rim_threshold=pair[1])
