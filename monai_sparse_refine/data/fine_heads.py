@@ -55,7 +55,7 @@ def export_fine_heads(
         if ct.min() >= 0:
             raise InputError(f"{file} has no negative values; expected a CT in HU")
         for variant in range(variants):
-            mask = ct_mask(ct, spacing, voxel_mm, np.random.default_rng([seed, number, variant]))
+            mask = ct_mask(ct, spacing, [voxel_mm] * 3, np.random.default_rng([seed, number, variant]))
             affine = box_affine(image.affine, ct.shape, mask.shape)
             box = _head_box(mask, spacing_of(MetaTensor(mask[None], affine=affine)))
             if box is None:
