@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from monai_sparse_refine.engine import get_engine
 from monai_sparse_refine.engine.native import fused
+from monai_sparse_refine.networks.frozen_norm import freeze_norms
 from monai_sparse_refine.networks.occupancy import OccupiedCells, all_within_bounds, within_bounds
 
 CHANNEL_PRESETS: dict[str, tuple[int, ...]] = {
@@ -123,10 +124,7 @@ class SparseGenerativeUNet(nn.Module):
         """Training or evaluation mode; frozen norms stay in evaluation mode."""
         super().train(mode)
         if self.frozen_norm:
-            kind = get_engine(self.engine_name).MinkowskiBatchNorm
-            for module in self.modules():
-                if isinstance(module, kind):
-                    module.eval()
+            freeze_norms(self, self.engine_name)
         return self
 
     def forward(

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_sparse_refine.engine import get_engine
+from monai_sparse_refine.networks.frozen_norm import freeze_norms
 from monai_sparse_refine.networks.mask_refiner import BACKGROUND_LOGIT, SparsePrediction
 from monai_sparse_refine.networks.sparse_unet import LevelPrediction, _block, _norm
 
@@ -99,10 +100,7 @@ class MaskSuperResolver(nn.Module):
         """Training or evaluation mode; frozen norms stay in evaluation mode."""
         super().train(mode)
         if self.frozen_norm:
-            kind = get_engine(self.engine_name).MinkowskiBatchNorm
-            for module in self.modules():
-                if isinstance(module, kind):
-                    module.eval()
+            freeze_norms(self, self.engine_name)
         return self
 
     def forward(
