@@ -20,6 +20,7 @@ from monai_sparse_refine.volume import spacing_of
 __all__ = ["OrganFeatures", "OrganFeaturesD", "OrganFeaturesDict", "OrganFeaturesd"]
 
 ORGANS = ("esophagus", "heart", "trachea", "aorta")
+MIXED = ("heart",)  # muscle, and blood that may carry contrast
 
 
 class OrganFeatures(Transform):
@@ -35,7 +36,7 @@ class OrganFeatures(Transform):
     7. and on: 1 in the channel of the organ;
     last: how far the intensity is from the organ's own in this scan, from -1 to 1 over ``own_hu`` to either side, 0
     where there are no intensities. The organ's own is the median over the whole mask: a patch of the surface alone
-    does not tell contrast from bone beside a vessel without.
+    does not tell contrast from bone beside a vessel without. 0 for organs of more than one tissue, such as the heart.
 
     Args:
         organs: names of the organs, in the order of their channels.
@@ -43,6 +44,7 @@ class OrganFeatures(Transform):
         blur_mm: standard deviation of the Gaussian that blurs the mask, mm.
         windows: (low, high) in HU of the two intensity channels.
         own_hu: HU from the organ's own intensity to the end of the last channel's window.
+        mixed: those of ``organs`` that have no one intensity of their own.
     """
 
     backend = [TransformBackends.TORCH]
@@ -55,6 +57,7 @@ class OrganFeatures(Transform):
         blur_mm: float = 2.0,
         windows: Sequence[Sequence[float]] = ((-200.0, 400.0), (-1000.0, 200.0)),
         own_hu: float = 100.0,
+        mixed: Sequence[str] = MIXED,
     ) -> None:
         if not organs:
             raise InputError("organs is empty; name at least one")
@@ -71,6 +74,7 @@ class OrganFeatures(Transform):
         self.blur_mm = blur_mm
         self.windows = tuple((float(low), float(high)) for low, high in windows)
         self.own_hu = own_hu
+        self.mixed = tuple(mixed)
 
     @property
     def channels(self) -> int:
@@ -133,8 +137,9 @@ class OrganFeatures(Transform):
                 scaled = ((hu - low) * (2 / (high - low)) - 1).clamp_(-1, 1)
                 torch.mul(scaled, band, out=out[channel])
             out[5] = band
-            own = typical_intensity(plain, hu) if reference is None else reference
-            torch.mul(((hu - own) * (1 / self.own_hu)).clamp_(-1, 1), band, out=out[-1])
+            if organ not in self.mixed:
+                own = typical_intensity(plain, hu) if reference is None else reference
+                torch.mul(((hu - own) * (1 / self.own_hu)).clamp_(-1, 1), band, out=out[-1])
         out[7 + self.organs.index(organ)] = band
         return MetaTensor(out, meta=dict(source.meta), applied_operations=list(source.applied_operations))
 
@@ -146,7 +151,7 @@ class OrganFeaturesd(MapTransform):
         keys: keys of the masks; each is replaced by its features.
         organ_key: key of the organ's name.
         intensity_key, probability_key, reference_key: keys of what there may be besides; a missing one is left out.
-        organs, band_mm, blur_mm, windows, own_hu: see :class:`OrganFeatures`.
+        organs, band_mm, blur_mm, windows, own_hu, mixed: see :class:`OrganFeatures`.
         allow_missing_keys: do not raise where a key is missing.
     """
 
@@ -165,6 +170,7 @@ class OrganFeaturesd(MapTransform):
         blur_mm: float = 2.0,
         windows: Sequence[Sequence[float]] = ((-200.0, 400.0), (-1000.0, 200.0)),
         own_hu: float = 100.0,
+        mixed: Sequence[str] = MIXED,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -173,7 +179,7 @@ class OrganFeaturesd(MapTransform):
         self.probability_key = probability_key
         self.reference_key = reference_key
         self.features = OrganFeatures(
-            organs=organs, band_mm=band_mm, blur_mm=blur_mm, windows=windows, own_hu=own_hu
+            organs=organs, band_mm=band_mm, blur_mm=blur_mm, windows=windows, own_hu=own_hu, mixed=mixed
         )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
