@@ -192,6 +192,27 @@ def test_a_label_that_loses_too_much_to_others_gets_its_voxels_back():
     assert not (trusting == 2).any()
 
 
+@pytest.mark.parametrize(("max_taken", "given_back"), [(None, False), (0.3, False), (0.2, True)])
+def test_a_label_keeps_what_it_had_where_others_take_more_of_what_it_keeps(max_taken, given_back):
+    class Reach(nn.Module):
+        """The larger label takes one layer of four of the other, which is less sure of them."""
+
+        def forward(self, x):
+            return Grow(1, rim=3.0)(x) if x[0, 0].sum() > 200 else Grow(1, inside=1.0)(x)
+
+    source = np.zeros((1, *SHAPE), np.uint8)
+    source[0, 1:5, 2:10, 2:9], source[0, 5:9, 3:8, 3:8] = 1, 2
+    gate = RefineGate(max_volume_change=None, min_dice=None, max_taken=max_taken)
+    out, report = SparseRefine(network=RefineRecipe(Reach(), margin=3), gate=gate).refine(source)
+    assert report[0]["refined"] and report[1]["gated"] == given_back
+    if given_back:
+        np.testing.assert_array_equal(out == 2, source == 2)
+        assert "lost 25.0 % of what it keeps, at most 20 %" in report[1]["reason"]
+    else:
+        assert (out[0, 5, 3:8, 3:8] == 1).all() and (out[0, 6:9, 3:8, 3:8] == 2).all()
+        assert np.count_nonzero(out == 2) > 3 * 25
+
+
 def test_nan_is_refused_with_a_warning():
     with pytest.warns(UserWarning, match="label 3 is left as it is"):
         out, report = SparseRefine(network=Constant(float("nan")), labels=3, gate=None).refine(label_map())
