@@ -122,7 +122,12 @@ class OrganFeatures(Transform):
         # Memory from numpy is zero without being written, which is faster where most of it stays so.
         out = torch.from_numpy(np.zeros((self.channels, *plain.shape), dtype=np.float32))
         out[0] = band
-        torch.sub(torch.from_numpy(plain.astype(np.float32)), torch.from_numpy(core.view(np.uint8)), alpha=0.5, out=out[1])
+        torch.sub(
+            torch.from_numpy(plain.astype(np.float32)),
+            torch.from_numpy(core.view(np.uint8)),
+            alpha=0.5,
+            out=out[1],
+        )
         if probability is None:
             sigma = [self.blur_mm / step for step in mm]
             blurred = ndimage.gaussian_filter(plain.astype(np.float32), sigma, mode="nearest", truncate=2.5)

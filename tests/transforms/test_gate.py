@@ -51,6 +51,13 @@ def test_an_empty_label_may_stay_empty():
 def test_from_a_configuration():
     assert as_gate(None) is None
     assert as_gate({"min_dice": 0.9, "max_volume_change": None}) == RefineGate(None, 0.9, None)
-    for bad in ({"dice": 0.9}, {"min_dice": 2}, {"max_volume_change": -1}, {"min_kept": float("nan")}, {"max_taken": 1.5}, 0.5):
+    for bad in (
+        {"dice": 0.9},
+        {"min_dice": 2},
+        {"max_volume_change": -1},
+        {"min_kept": float("nan")},
+        {"max_taken": 1.5},
+        0.5,
+    ):
         with pytest.raises(InputError, match="gate"):
             as_gate(bad)
