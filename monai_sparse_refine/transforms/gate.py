@@ -23,7 +23,8 @@ class RefineGate(NamedTuple):
         min_dice: smallest Dice coefficient of the label before and after.
         min_kept: smallest fraction of the voxels before that are still there after.
         max_taken: of the voxels before that its own refinement keeps, largest fraction that other labels may take by
-            being more certain of them. Labels that are refined well hardly disagree; where they do the input has failed.
+            being more certain of them. Labels that are refined well hardly disagree; where they do the input has
+            failed.
     """
 
     max_volume_change: float | None = 0.5

@@ -13,7 +13,7 @@ __all__ = ["LabelClaims"]
 
 
 class Claim(NamedTuple):
-    """A label's refined voxels: its position in the selection, its box, the voxels it had, how many it keeps of these."""
+    """A label's refined voxels: its position in the selection, its box, the voxels it had, how many it keeps."""
 
     position: int
     box: Box

@@ -30,8 +30,8 @@ class RandOrganSampled(RandomizableTransform, MapTransform):
     Needs "label" (label map [1, X, Y, Z], ids 1, 2, ... in the order of ``organs``), "probability" (uint8
     [1 + organs, X, Y, Z], see ``DenseProbabilitiesd``), "intensity" (HU [1, X, Y, Z]) and "dense" (the dense network's
     label map, prepared as before a refinement, see ``OrganLabelsd``). Gives "image" (mask), "label"
-    (truth), "organ" (name) and, unless they were dropped, "intensity" and "probability", all [1, *patch] MetaTensors; with
-    intensities also "reference", the median of those in the whole mask.
+    (truth), "organ" (name) and, unless they were dropped, "intensity" and "probability", all [1, *patch] MetaTensors;
+    with intensities also "reference", the median of those in the whole mask.
 
     Args:
         organs: names in the order of the ids.
