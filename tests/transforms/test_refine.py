@@ -692,7 +692,28 @@ def test_nothing_is_refined_again_where_nothing_is_left():
     assert len(runs) == 1
 
 
-@pytest.mark.parametrize("passes", [0, 1.5, (1,), (1, 0), {"heart": 0}])
+@pytest.mark.parametrize("given", [None, 0.2, 51])
+def test_a_mask_that_is_not_refined_is_prepared_and_cleaned_all_the_same(given):
+    class Refuses(nn.Module):
+        def forward(self, x):
+            raise AssertionError("the network was run")
+
+    source = label_map() == 3
+    source[0, 0, 0, 0] = True  # a speck
+    soft = (
+        None if given is None else torch.full(source.shape, given, dtype=torch.uint8 if given > 1 else None)
+    )
+    recipe = RefineRecipe(Refuses(), passes=[1, 0], prepare=KeepMajorComponents(fraction=0.5), threshold=0.9)
+    mask = MetaTensor(torch.from_numpy(source.astype(np.uint8)), affine=np.eye(4))
+    graded = recipe.refine(mask, probability=soft)
+    np.testing.assert_array_equal(graded > 0, label_map()[0] == 3)
+    # As certain as the dense network was: other labels may take it by the same rule as ever.
+    assert set(np.unique(graded[graded > 0])) == {127 if given is None else 51}
+    with pytest.raises(AssertionError, match="was run"):
+        recipe.refine(mask, intensity=torch.zeros(source.shape))
+
+
+@pytest.mark.parametrize("passes", [-1, 1.5, (1,), (1, -1), {"heart": -1}])
 def test_an_impossible_number_of_passes_is_told(passes):
     with pytest.raises(InputError, match="passes"):
         RefineRecipe(Grow(), passes=passes)
