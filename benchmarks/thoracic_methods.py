@@ -138,10 +138,11 @@ def refiner(recipe: RefineRecipe, bundle: Path) -> SparseRefine:
 
 
 def unet_settings(bundle: Path) -> dict[str, Any]:
-    """What the bundle's inference does to its own UNet's masks, and not to those of another network."""
+    """What the bundle's inference does to its own UNet's masks, and with what, unlike to those of another network."""
     parser = ConfigParser()
     parser.read_config(bundle / "configs" / "inference.json")
-    return {name: parser.get_parsed_content(name) for name in ("passes", "heart_neck_mm")}
+    parser["bundle_root"] = str(bundle)
+    return {name: parser.get_parsed_content(name) for name in ("weights", "passes", "heart_neck_mm")}
 
 
 def dense_twin(recipe: RefineRecipe, weights: Path | str, *, device: str) -> RefineRecipe:
