@@ -95,7 +95,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--split", required=True, help="split file (JSON) of the patients")
     parser.add_argument("--voxel-mm", type=float, default=1.5)
     parser.add_argument("--variants", type=int, default=2)
-    parser.add_argument("--threshold-hu", type=float, nargs=2, default=(200.0, 400.0), metavar=("LOW", "HIGH"))
+    parser.add_argument(
+        "--threshold-hu", type=float, nargs=2, default=(200.0, 400.0), metavar=("LOW", "HIGH")
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     files = {case_name(file).removesuffix("_ct"): file for file in find_volumes(options.cts)}
