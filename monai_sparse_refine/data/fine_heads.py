@@ -24,28 +24,20 @@ __all__ = ["export_fine_heads"]
 
 
 def export_fine_heads(
-    files: Sequence[Path],
-    output_dir: str | Path,
-    *,
-    voxel_mm: float = 1.5,
-    variants: int = 2,
-    threshold_hu: tuple[float, float] = (200.0, 400.0),
-    seed: int = 0,
+    files: Sequence[Path], output_dir: str | Path, *, voxel_mm: float = 1.5, variants: int = 2, seed: int = 0
 ) -> list[str]:
     """Write skull masks on a finer grid than their CTs' and return their case names.
 
     A mask of 4 mm voxels cannot be deformed, nor does it look like a fine scan: its walls are steps. The CT behind
     it, interpolated before it is thresholded, gives smooth walls that can, and do. Each variant has its own
     sharpening, noise and threshold (see :func:`~monai_sparse_refine.data.fine_masks.ct_mask`), and so its own
-    thickness. A CT of 4 mm voxels blurs walls, so that at the usual threshold they come out thicker than a fine scan
-    shows them; higher ones, up to 700 HU, bring them to its thickness.
+    thickness.
 
     Args:
         files: head CTs in HU.
         output_dir: folder for ``<case>_fine<variant>.nii.gz`` (uint8, RAS, cropped to the head, largest component).
         voxel_mm: edge of the new voxels.
         variants: masks of each CT; those without a usable vault are left out.
-        threshold_hu: range that the threshold of each is drawn from.
         seed: decides them.
 
     Raises:
@@ -63,8 +55,7 @@ def export_fine_heads(
         if ct.min() >= 0:
             raise InputError(f"{file} has no negative values; expected a CT in HU")
         for variant in range(variants):
-            rng = np.random.default_rng([seed, number, variant])
-            mask = ct_mask(ct, spacing, [voxel_mm] * 3, rng, threshold_hu=threshold_hu)
+            mask = ct_mask(ct, spacing, [voxel_mm] * 3, np.random.default_rng([seed, number, variant]))
             affine = box_affine(image.affine, ct.shape, mask.shape)
             box = _head_box(mask, spacing_of(MetaTensor(mask[None], affine=affine)))
             if box is None:
@@ -95,9 +86,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--split", required=True, help="split file (JSON) of the patients")
     parser.add_argument("--voxel-mm", type=float, default=1.5)
     parser.add_argument("--variants", type=int, default=2)
-    parser.add_argument(
-        "--threshold-hu", type=float, nargs=2, default=(200.0, 400.0), metavar=("LOW", "HIGH")
-    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     files = {case_name(file).removesuffix("_ct"): file for file in find_volumes(options.cts)}
@@ -105,12 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         chosen = [files[name] for name in read_split(options.split, part) if name in files]
         folder = Path(options.output_dir) / part
         names = export_fine_heads(
-            chosen,
-            folder,
-            voxel_mm=options.voxel_mm,
-            variants=options.variants,
-            threshold_hu=tuple(options.threshold_hu),
-            seed=options.seed,
+            chosen, folder, voxel_mm=options.voxel_mm, variants=options.variants, seed=options.seed
         )
         print(f"{len(names)} skulls of {len(chosen)} CTs in {folder}", flush=True)
 

@@ -63,21 +63,15 @@ def simulated_ct_mask(
 
 
 def ct_mask(
-    ct: np.ndarray,
-    spacing: Sequence[float],
-    voxel_mm: Sequence[float] | None,
-    rng: np.random.Generator,
-    *,
-    threshold_hu: tuple[float, float] = (200.0, 400.0),
+    ct: np.ndarray, spacing: Sequence[float], voxel_mm: Sequence[float] | None, rng: np.random.Generator
 ) -> np.ndarray:
-    """Bone of a CT, interpolated (cubic) to finer voxels, somewhat sharpened, with noise, then thresholded.
+    """Bone of a CT, interpolated (cubic) to finer voxels, somewhat sharpened, with noise, at 200 to 400 HU.
 
     Args:
         ct: HU [X, Y, Z].
         spacing: mm.
         voxel_mm: edges of the new voxels; None thresholds the CT as it is.
         rng: draws.
-        threshold_hu: range of the threshold.
 
     Returns:
         Boolean array, largest part.
@@ -89,7 +83,7 @@ def ct_mask(
         hu = ndimage.zoom(hu, zoom, order=3, grid_mode=True, mode="nearest")
         hu += np.float32(rng.uniform(0, 1.2)) * (hu - ndimage.gaussian_filter(hu, 2.0 / edges))
         hu += _noise(hu.shape, _log_uniform(2, 100, rng), rng.uniform(0.4, 0.9), rng)
-    return _largest(hu > rng.uniform(*threshold_hu))
+    return _largest(hu > rng.uniform(200, 400))
 
 
 def crops(mask: np.ndarray, count: int, size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:

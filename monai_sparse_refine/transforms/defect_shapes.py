@@ -127,10 +127,6 @@ def _draw_direction(kind: str, extent: float, random: np.random.Generator) -> np
     elif kind == "parietotemporal":
         azimuth = side * np.deg2rad(random.uniform(70.0, 118.0))
         elevation = np.deg2rad(random.uniform(14.0, 42.0))
-    elif kind == "anywhere" and random.random() < 0.5:
-        # Forehead, orbits and temples are a small part of the sphere, but the most varied one.
-        azimuth = side * np.deg2rad(random.uniform(0.0, 110.0))
-        elevation = np.deg2rad(random.uniform(-20.0, 20.0))
     else:
         azimuth = side * np.deg2rad(random.uniform(0.0, 180.0))
         lowest = np.deg2rad(-24.0) if kind == "anywhere" else 0.45 * extent + np.deg2rad(4.0)
