@@ -15,8 +15,9 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.networks.utils import eval_mode
 from monai.transforms import Invertd
+from torch import Tensor, nn
 
-from monai_sparse_refine.data import load_weights
+from monai_sparse_refine.data import load_weights, read_weights
 from monai_sparse_refine.networks import DenseTwin
 from monai_sparse_refine.transforms import (
     KeepMajorComponents,
@@ -137,17 +138,22 @@ def refiner(recipe: RefineRecipe, bundle: Path) -> SparseRefine:
 
 
 def unet_settings(bundle: Path) -> dict[str, Any]:
-    """What the bundle's inference does to its own UNet's masks, and not to those of another network."""
+    """What the bundle's inference does to its own UNet's masks, and with what, unlike to those of another network."""
     parser = ConfigParser()
     parser.read_config(bundle / "configs" / "inference.json")
-    return {name: parser.get_parsed_content(name) for name in ("passes", "heart_neck_mm")}
+    parser["bundle_root"] = str(bundle)
+    return {name: parser.get_parsed_content(name) for name in ("weights", "passes", "heart_neck_mm")}
 
 
 def dense_twin(recipe: RefineRecipe, weights: Path | str, *, device: str) -> RefineRecipe:
-    """The same recipe with a dense network of the same layers, channels and inputs."""
+    """The same recipe with a dense network of the same layers, channels and inputs.
+
+    Weights from before the last channels of the features were there do without them: the network never sees those.
+    """
     sparse: Any = recipe.network
+    known = read_weights(weights)["stem.0.weight"].shape[1]
     network = DenseTwin(
-        in_channels=sparse.in_channels,
+        in_channels=known,
         channels=sparse.network.channels,
         deepest_kernel=2,
         residual_channel=sparse.residual_channel,
@@ -155,5 +161,17 @@ def dense_twin(recipe: RefineRecipe, weights: Path | str, *, device: str) -> Ref
     twin = copy.copy(recipe)
     # The recipe's own were chosen for its network; on a validation patient this one does better with the usual ones.
     twin.threshold, twin.hysteresis = (0.5, 0.5), (0.0, 0.0)
-    twin.network = load_weights(network, weights).to(device).eval()
+    twin.network = FirstChannels(load_weights(network, weights), known).to(device).eval()
     return twin
+
+
+class FirstChannels(nn.Module):
+    """A network that gets the first channels of its input [B, C, *spatial] alone."""
+
+    def __init__(self, network: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.network, self.channels = network, channels
+
+    def forward(self, x: Tensor) -> Any:
+        """What the network makes of them."""
+        return self.network(x[:, : self.channels])

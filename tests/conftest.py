@@ -19,9 +19,10 @@ REQUIRE_MINKOWSKI_VARIABLE = "MONAI_SPARSE_REQUIRE_MINKOWSKI"
 
 
 # The same examples in every run, so that a suite that passed passes; set the variable to look for new ones.
-settings.register_profile("reproducible", derandomize=True)
-if os.environ.get(EXPLORE_VARIABLE, "") in ("", "0"):
-    settings.load_profile("reproducible")
+# No deadline: a first example that loads or compiles something is slow on a busy machine, not wrong.
+settings.register_profile("reproducible", derandomize=True, deadline=None)
+settings.register_profile("explore", deadline=None)
+settings.load_profile("reproducible" if os.environ.get(EXPLORE_VARIABLE, "") in ("", "0") else "explore")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -22,11 +22,15 @@ class RefineGate(NamedTuple):
             much to one and a half times as much.
         min_dice: smallest Dice coefficient of the label before and after.
         min_kept: smallest fraction of the voxels before that are still there after.
+        max_taken: of the voxels before that its own refinement keeps, largest fraction that other labels may take by
+            being more certain of them. Labels that are refined well hardly disagree; where they do the input has
+            failed.
     """
 
     max_volume_change: float | None = 0.5
     min_dice: float | None = 0.7
     min_kept: float | None = None
+    max_taken: float | None = None
 
     def reason_to_refuse(self, *, before: int, after: int, common: int) -> str:
         """Why a label is to be returned as it came in; "" where it is accepted.
@@ -53,6 +57,12 @@ class RefineGate(NamedTuple):
             return (
                 f"{100 * kept:.1f} % of its voxels were kept, at least {100 * self.min_kept:g} % are allowed"
             )
+        return ""
+
+    def reason_to_give_back(self, taken: float) -> str:
+        """Why a label is to keep what it had, where others take that fraction of what it keeps; "" where they may."""
+        if self.max_taken is not None and taken > self.max_taken:
+            return f"it lost {100 * taken:.1f} % of what it keeps, at most {100 * self.max_taken:g} % are allowed"
         return ""
 
     def compare(self, before: np.ndarray, after: np.ndarray) -> str:

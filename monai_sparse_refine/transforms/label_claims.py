@@ -13,11 +13,12 @@ __all__ = ["LabelClaims"]
 
 
 class Claim(NamedTuple):
-    """A label's refined voxels: its position in the selection, its box, the voxels it had."""
+    """A label's refined voxels: its position in the selection, its box, the voxels it had, how many it keeps."""
 
     position: int
     box: Box
     before: np.ndarray
+    kept: int
 
 
 class LabelClaims:
@@ -51,20 +52,27 @@ class LabelClaims:
         wins = graded > self.best[box]
         self.best[box][wins] = graded[wins]
         self.owner[box][wins] = position
-        self.claims[label] = Claim(position, box, self.masks.of(label, box))
+        before = self.masks.of(label, box)
+        self.claims[label] = Claim(position, box, before, int(np.count_nonzero(before & (graded > 0))))
 
     def result(self, label: Label) -> tuple[np.ndarray, np.ndarray]:
         """Masks of a label's box: before, and with what it got."""
-        position, box, before = self.claims[label]
+        position, box, before, _ = self.claims[label]
         got = self.owner[box] == position
         if self.masks.one_hot:
             # Where it shares a voxel with a label that stays as it is, both keep it.
             got |= before & (self.best[box] == FIXED)
         return before, got
 
+    def taken(self, label: Label) -> float:
+        """Fraction of the voxels that a label had and asks for again that went to others."""
+        before, got = self.result(label)
+        kept = self.claims[label].kept
+        return 1 - int(np.count_nonzero(before & got)) / kept if kept else 0.0
+
     def withdraw(self, label: Label) -> None:
         """A label turns out to be better left alone: it gets its voxels back, and gives up those it got."""
-        position, box, before = self.claims.pop(label)
+        position, box, before, _ = self.claims.pop(label)
         given_up = (self.owner[box] == position) & ~before
         origin = self.masks.index[box][given_up]
         self.owner[box][given_up] = origin

@@ -31,9 +31,9 @@ class RandMaskCorruption(RandomizableTransform):
     """Give a binary mask one or several faults of a segmentation network, at random, with sizes in mm.
 
     Faults, drawn without repetition and applied one after the other: "holes", "missing_slices", "missing_end",
-    "blobs" beside the mask, "leaks" out of it, stair "steps" of a coarse working grid, "erosion", "dilation",
-    "lost_component"; their sizes are in the docstrings of ``mask_damage``. A mask is never emptied: a fault that
-    would is left out. An empty mask stays empty.
+    "blobs" beside the mask, "leaks" and "stumps" out of it, a "prolonged_end", stair "steps" of a coarse working grid,
+    "erosion", "dilation", "lost_component"; their sizes are in the docstrings of ``mask_damage``. A mask is never
+    emptied: a fault that would is left out. An empty mask stays empty.
 
     Args:
         prob: probability of corrupting at all.

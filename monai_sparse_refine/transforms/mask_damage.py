@@ -72,6 +72,33 @@ def leaks(mask: np.ndarray, mm: np.ndarray, random: np.random.RandomState) -> np
     return out
 
 
+def stumps(mask: np.ndarray, mm: np.ndarray, random: np.random.RandomState) -> np.ndarray:
+    """One or two balls of 6 to 14 mm radius, around voxels of the surface, are added: a neighbour taken for a part."""
+    out = mask.copy()
+    for centre in _pick(mask & ~ndimage.binary_erosion(mask), random.randint(1, 3), random):
+        out |= _ball(mask.shape, mm, centre, random.uniform(6, 14))
+    return out
+
+
+def prolonged_end(mask: np.ndarray, mm: np.ndarray, random: np.random.RandomState) -> np.ndarray:
+    """One end along the axis across the slices runs on by 10 to 40 mm, its last full slice drifting sideways."""
+    axis = _slice_axis(mm)
+    out = mask.copy()
+    view = np.moveaxis(out, axis, 0)
+    step = 1 if random.uniform() < 0.5 else -1
+    filled = np.flatnonzero(view.any(axis=(1, 2)))[::step]
+    count = round(random.uniform(10, 40) / mm[axis])
+    drift = random.uniform(-0.5, 0.5, 2) * mm[axis] / np.delete(mm, axis)  # voxels a slice
+    # The very last slices are a dome, not what a vessel is like.
+    pattern = view[filled[-1 - min(len(filled) - 1, round(6 / mm[axis]))]].copy()
+    for n in range(1, count + 1):
+        place = filled[-1] + step * n
+        if not 0 <= place < len(view):
+            break
+        view[place] |= _shifted(pattern, np.rint(n * drift).astype(int))
+    return out
+
+
 def steps(mask: np.ndarray, mm: np.ndarray, random: np.random.RandomState) -> np.ndarray:
     """Stair-steps: sampled on a grid of 3 to 7 mm and brought back, both by the nearest voxel."""
     coarse = random.uniform(3, 7)
@@ -120,6 +147,8 @@ DAMAGE: dict[str, Damage] = {
     "missing_end": missing_end,
     "blobs": blobs,
     "leaks": leaks,
+    "stumps": stumps,
+    "prolonged_end": prolonged_end,
     "steps": steps,
     "erosion": erosion,
     "dilation": dilation,
@@ -136,6 +165,17 @@ def _pick(mask: np.ndarray, count: int, random: np.random.RandomState) -> np.nda
     """Voxels of a mask, (count, 3)."""
     where = np.flatnonzero(mask)
     return np.stack(np.unravel_index(random.choice(where, count), mask.shape), axis=1).astype(float)
+
+
+def _shifted(plane: np.ndarray, by: np.ndarray) -> np.ndarray:
+    """A boolean plane moved by whole voxels; what leaves it is lost."""
+    out = np.zeros_like(plane)
+    source, target = [], []
+    for n, size in zip(by, plane.shape, strict=True):
+        source.append(slice(max(0, -n), max(0, min(size, size - n))))
+        target.append(slice(max(0, n), max(0, min(size, size + n))))
+    out[tuple(target)] = plane[tuple(source)]
+    return out
 
 
 def _ball(shape: tuple[int, ...], mm: np.ndarray, centre: np.ndarray, radius: float) -> np.ndarray:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.transforms.mask_corruption import RandMaskCorruption
-from monai_sparse_refine.transforms.organ_features import ORGANS
+from monai_sparse_refine.transforms.organ_features import ORGANS, typical_intensity
 
 __all__ = ["RandOrganSampleD", "RandOrganSampleDict", "RandOrganSampled"]
 
@@ -30,7 +30,8 @@ class RandOrganSampled(RandomizableTransform, MapTransform):
     Needs "label" (label map [1, X, Y, Z], ids 1, 2, ... in the order of ``organs``), "probability" (uint8
     [1 + organs, X, Y, Z], see ``DenseProbabilitiesd``), "intensity" (HU [1, X, Y, Z]) and "dense" (the dense network's
     label map, prepared as before a refinement, see ``OrganLabelsd``). Gives "image" (mask), "label"
-    (truth), "organ" (name) and, unless they were dropped, "intensity" and "probability", all [1, *patch] MetaTensors.
+    (truth), "organ" (name) and, unless they were dropped, "intensity" and "probability", all [1, *patch] MetaTensors;
+    with intensities also "reference", the median of those in the whole mask.
 
     Args:
         organs: names in the order of the ids.
@@ -109,6 +110,7 @@ class RandOrganSampled(RandomizableTransform, MapTransform):
             out["probability"] = cut(soft[position + 1])
         if self.R.uniform() >= self.without_intensity:
             out["intensity"] = cut(hu[0])
+            out["reference"] = typical_intensity(mask.numpy(), hu[0])
         return out
 
     def _mask(self, truth: Tensor, dense: Tensor, affine: Any) -> tuple[Tensor, bool]:

@@ -223,7 +223,7 @@ class SparseRefine(Transform):
         while gate is not None and not settled:
             settled = True
             for label in list(claims.claims):
-                reason = gate.compare(*claims.result(label))
+                reason = gate.compare(*claims.result(label)) or gate.reason_to_give_back(claims.taken(label))
                 if reason:
                     claims.withdraw(label)
                     rows[label].update(gated=True, reason=f"with what other labels took, {reason}")

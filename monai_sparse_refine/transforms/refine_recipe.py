@@ -47,9 +47,9 @@ class RefineRecipe:
         hysteresis: a voxel leaves the side that the (prepared) mask has it on only where the probability is that much
             beyond the threshold; two numbers, with intensities and without.
         passes: how often the network is run; two numbers: with intensities, without; or a dict of such by the label's
-            name, where those that it lacks are run once. After the first time it gets its own answer as the mask, and
-            no probability: it is no longer held to what the dense network got wrong, and sees as far beyond the new
-            surface as before beyond the old one.
+            name, where those that it lacks are run once. 0: not at all, the mask is prepared and cleaned alone. After
+            the first time it gets its own answer as the mask, and no probability: it is no longer held to what the
+            dense network got wrong, and sees as far beyond the new surface as before beyond the old one.
         margin: voxels around the label's bounding box that the network sees; None shows it the whole volume.
         adjust: takes the probabilities [1, X, Y, Z] and the input mask, and returns other probabilities, such as
             :class:`monai_sparse_refine.transforms.AverageVault`; or several such steps in turn.
@@ -93,9 +93,9 @@ class RefineRecipe:
                 "and less than from the threshold to 0 and to 1"
             )
         runs = [_pair(n) for n in (passes.values() if isinstance(passes, Mapping) else [passes])]
-        if not all(len(pair) == 2 and all(isinstance(n, int) and n >= 1 for n in pair) for pair in runs):
+        if not all(len(pair) == 2 and all(isinstance(n, int) and n >= 0 for n in pair) for pair in runs):
             raise InputError(
-                f"passes is {passes}; expected a whole number from 1, or two (with and without intensities), "
+                f"passes is {passes}; expected a whole number from 0, or two (with and without intensities), "
                 "or a dict of them by label"
             )
         if margin is not None and margin < 0:
@@ -162,14 +162,17 @@ class RefineRecipe:
         self, mask: MetaTensor, intensity: Tensor | None, probability: Tensor | None, label: str, device: Any
     ) -> np.ndarray:
         blind = intensity is None
+        runs = self._runs(label)[blind]
+        if runs == 0:
+            return self._graded(_as_probability(probability, mask), as_mask(mask), mask, label)
         answer = self._answer(mask, intensity, probability, label, device)
-        for _ in range(self._runs(label)[blind] - 1):
+        for _ in range(runs - 1):
             found = self._inside(answer, mask, blind=blind)
             if not found.any():
                 break
             again = MetaTensor(torch.from_numpy(found)[None].to(torch.uint8), affine=mask.affine)
             answer = self._answer(again, intensity, None, label, device)
-        return self._graded(answer, mask, label, blind=blind)
+        return self._graded(answer, self._inside(answer, mask, blind=blind), mask, label)
 
     def _runs(self, label: str) -> tuple[int, ...]:
         """How often the network is run with intensities, and without."""
@@ -247,8 +250,9 @@ class RefineRecipe:
             inside |= as_mask(mask) & (probability > threshold - leeway)
         return inside
 
-    def _graded(self, probability: np.ndarray, mask: MetaTensor, label: str, *, blind: bool) -> np.ndarray:
-        inside = self._inside(probability, mask, blind=blind)
+    def _graded(
+        self, probability: np.ndarray, inside: np.ndarray, mask: MetaTensor, label: str
+    ) -> np.ndarray:
         graded = np.where(inside, np.clip(np.rint(probability * CERTAIN), 1, CERTAIN), 0).astype(np.uint8)
         clean = by_label(self.clean, label)
         if clean is not None:
@@ -269,6 +273,13 @@ class RefineRecipe:
 def by_label(step: Step | Mapping[str, Step] | None, label: str) -> Step | None:
     """A step that all labels share, or a label's own of a dict; None where there is none."""
     return step.get(label) if isinstance(step, Mapping) else step
+
+
+def _as_probability(given: Tensor | None, mask: MetaTensor) -> np.ndarray:
+    """The dense network's probability, [X, Y, Z] from 0 to 1; where there is none a half, which claims little."""
+    if given is None:
+        return np.full(tuple(mask.shape[1:]), 0.5, dtype=np.float32)
+    return np.asarray(given[0].float() / (255 if given.dtype == torch.uint8 else 1))
 
 
 def _pair(value: float | Sequence[float]) -> tuple[float, ...]:

@@ -10,10 +10,12 @@ from monai.data import MetaTensor
 
 from benchmarks import thoracic_methods
 from benchmarks.thoracic_accuracy import _coarse, _corrupted
-from benchmarks.thoracic_methods import classical, measured
+from benchmarks.thoracic_methods import classical, dense_twin, measured
 from benchmarks.thoracic_page import page
 from benchmarks.thoracic_scores import mean_table, organ_scores, worst_loss
 from monai_sparse_refine.metrics import assd, hd95, surface_dice
+from monai_sparse_refine.networks import DenseTwin, MaskRefiner
+from monai_sparse_refine.transforms import RefineRecipe
 
 ORGANS = ("esophagus", "heart", "trachea", "aorta")
 
@@ -74,6 +76,17 @@ def test_scores_of_an_organ():
         assert scores[name] == pytest.approx(metric(*masks, spacing=(1, 1, 2.5)))
     nothing = organ_scores(labels() * 0, labels(), "heart")
     assert nothing["dice"] == nothing["surface_dice"] == 0 and nothing["hd95_mm"] > 30
+
+
+def test_a_dense_twin_never_sees_channels_that_came_after_its_training(tmp_path):
+    sizes = {"channels": [2, 2, 2, 2, 2], "deepest_kernel": 2, "residual_channel": 1}
+    recipe = RefineRecipe(MaskRefiner(in_channels=4, engine="native", **sizes))
+    old = DenseTwin(in_channels=3, **sizes).eval()
+    torch.save(old.state_dict(), tmp_path / "twin.pt")
+    twin = dense_twin(recipe, tmp_path / "twin.pt", device="cpu")
+    x = torch.rand(1, 4, 16, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(twin.network(x), old(x[:, :3]))
 
 
 def test_the_best_native_row_is_bold_and_the_working_grid_never():

@@ -152,8 +152,10 @@ def test_masks_of_other_networks_are_refined_once_and_their_necks_stay():
     foreign = load_recipe("thoracic_organ_refinement", device="cpu")
     own = load_recipe("thoracic_organ_refinement", device="cpu", overrides=unet_settings(BUNDLE))
     assert foreign.passes == 1 and foreign.prepare["heart"].neck_mm is None
-    assert own.passes["aorta"] == [2, 1] and own.prepare["heart"].neck_mm == 20
+    assert own.passes["aorta"] == [2, 0] and own.prepare["heart"].neck_mm == 20
     assert own.clean["heart"].neck_mm is None
+    states = [recipe.network.state_dict()["network.stem.0.kernel"] for recipe in (foreign, own)]
+    assert not states[0][:, -1].any() and states[1][:, -1].any()  # who knows the organ's own intensity
 
 
 def test_no_test_patient_is_trained_on():

@@ -37,6 +37,13 @@ def test_the_bounds_themselves_are_allowed():
     assert gate.compare(line(0, 10), line(0, 12)) == ""
 
 
+def test_what_others_may_take_has_a_bound_of_its_own():
+    assert RefineGate().reason_to_give_back(1.0) == ""
+    gate = RefineGate(max_taken=0.25)
+    assert gate.reason_to_give_back(0.25) == ""
+    assert "lost 30.0 % of what it keeps, at most 25 %" in gate.reason_to_give_back(0.3)
+
+
 def test_an_empty_label_may_stay_empty():
     assert RefineGate().compare(line(0, 0), line(0, 0)) == ""
 
@@ -44,6 +51,13 @@ def test_an_empty_label_may_stay_empty():
 def test_from_a_configuration():
     assert as_gate(None) is None
     assert as_gate({"min_dice": 0.9, "max_volume_change": None}) == RefineGate(None, 0.9, None)
-    for bad in ({"dice": 0.9}, {"min_dice": 2}, {"max_volume_change": -1}, {"min_kept": float("nan")}, 0.5):
+    for bad in (
+        {"dice": 0.9},
+        {"min_dice": 2},
+        {"max_volume_change": -1},
+        {"min_kept": float("nan")},
+        {"max_taken": 1.5},
+        0.5,
+    ):
         with pytest.raises(InputError, match="gate"):
             as_gate(bad)

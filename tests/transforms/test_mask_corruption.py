@@ -38,7 +38,7 @@ def test_what_is_lost_is_only_lost(kind):
         assert out.any() and out.sum() < tube().sum() and not (out & ~tube()).any()
 
 
-@pytest.mark.parametrize("kind", ["blobs", "leaks", "dilation"])
+@pytest.mark.parametrize("kind", ["blobs", "leaks", "stumps", "prolonged_end", "dilation"])
 def test_what_is_added_is_only_added(kind):
     for seed in range(5):
         out = damaged(kind, seed)
@@ -52,6 +52,10 @@ def test_sizes_are_in_mm():
         assert away[damaged("dilation", seed)].max() <= 4
         assert away[damaged("blobs", seed)].max() <= 30 + 8
         assert away[damaged("leaks", seed)].max() <= 25 + 6
+        assert 6 - 2 <= away[damaged("stumps", seed)].max() <= 14
+        longer = damaged("prolonged_end", seed)
+        assert 30 + 4 <= longer.any((0, 1)).sum() <= 30 + 16  # 10 to 40 mm, or to the end of the volume
+        assert away[longer].max() <= 40 * 1.5
         kept = damaged("erosion", seed)
         assert deep[tube() & ~kept].max() <= 4
         slices = damaged("missing_end", seed).any((0, 1)).sum()
@@ -64,6 +68,13 @@ def test_missing_slices_lie_across_the_thick_axis():
     assert (whole | (out.sum((0, 1)) == 0)).all() and not whole.all()
     turned = DAMAGE["missing_slices"](tube().transpose(2, 0, 1), MM[[2, 0, 1]], np.random.RandomState(0))
     np.testing.assert_array_equal(turned, out.transpose(2, 0, 1))
+
+
+def test_a_prolonged_end_is_like_the_tube():
+    for seed in range(5):
+        out = damaged("prolonged_end", seed)
+        areas = out.sum((0, 1))
+        assert set(areas[areas > 0]) == {tube().sum((0, 1)).max()}
 
 
 def test_steps_keep_the_volume_about_and_change_the_surface():

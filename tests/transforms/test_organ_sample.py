@@ -41,6 +41,9 @@ def test_the_dense_networks_mask_comes_with_its_probability():
         assert (out["image"] != out["label"]).any()
         torch.testing.assert_close(out["intensity"].as_tensor(), case()["intensity"].as_tensor())
         torch.testing.assert_close(out["image"].affine, case()["label"].affine)
+        # Of the whole mask, and not of the patch.
+        small = draw(seed, mask_only=0, without_intensity=0, patch=(6, 6, 6))
+        assert small["reference"] == out["reference"] == float(np.median(out["intensity"][out["image"] > 0]))
 
 
 def test_every_organ_comes():
@@ -52,7 +55,7 @@ def test_masks_alone_are_corrupted_and_have_no_probability():
     changed = 0
     for seed in range(12):
         out = draw(seed, mask_only=1, corrupted=1, without_intensity=1)
-        assert "probability" not in out and "intensity" not in out
+        assert not {"probability", "intensity", "reference"} & out.keys()
         changed += bool((out["image"] != out["label"]).any())
     assert changed >= 10
     plain = [draw(seed, mask_only=1, corrupted=0) for seed in range(12)]

@@ -192,6 +192,27 @@ def test_a_label_that_loses_too_much_to_others_gets_its_voxels_back():
     assert not (trusting == 2).any()
 
 
+@pytest.mark.parametrize(("max_taken", "given_back"), [(None, False), (0.3, False), (0.2, True)])
+def test_a_label_keeps_what_it_had_where_others_take_more_of_what_it_keeps(max_taken, given_back):
+    class Reach(nn.Module):
+        """The larger label takes one layer of four of the other, which is less sure of them."""
+
+        def forward(self, x):
+            return Grow(1, rim=3.0)(x) if x[0, 0].sum() > 200 else Grow(1, inside=1.0)(x)
+
+    source = np.zeros((1, *SHAPE), np.uint8)
+    source[0, 1:5, 2:10, 2:9], source[0, 5:9, 3:8, 3:8] = 1, 2
+    gate = RefineGate(max_volume_change=None, min_dice=None, max_taken=max_taken)
+    out, report = SparseRefine(network=RefineRecipe(Reach(), margin=3), gate=gate).refine(source)
+    assert report[0]["refined"] and report[1]["gated"] == given_back
+    if given_back:
+        np.testing.assert_array_equal(out == 2, source == 2)
+        assert "lost 25.0 % of what it keeps, at most 20 %" in report[1]["reason"]
+    else:
+        assert (out[0, 5, 3:8, 3:8] == 1).all() and (out[0, 6:9, 3:8, 3:8] == 2).all()
+        assert np.count_nonzero(out == 2) > 3 * 25
+
+
 def test_nan_is_refused_with_a_warning():
     with pytest.warns(UserWarning, match="label 3 is left as it is"):
         out, report = SparseRefine(network=Constant(float("nan")), labels=3, gate=None).refine(label_map())
@@ -671,7 +692,28 @@ def test_nothing_is_refined_again_where_nothing_is_left():
     assert len(runs) == 1
 
 
-@pytest.mark.parametrize("passes", [0, 1.5, (1,), (1, 0), {"heart": 0}])
+@pytest.mark.parametrize("given", [None, 0.2, 51])
+def test_a_mask_that_is_not_refined_is_prepared_and_cleaned_all_the_same(given):
+    class Refuses(nn.Module):
+        def forward(self, x):
+            raise AssertionError("the network was run")
+
+    source = label_map() == 3
+    source[0, 0, 0, 0] = True  # a speck
+    soft = (
+        None if given is None else torch.full(source.shape, given, dtype=torch.uint8 if given > 1 else None)
+    )
+    recipe = RefineRecipe(Refuses(), passes=[1, 0], prepare=KeepMajorComponents(fraction=0.5), threshold=0.9)
+    mask = MetaTensor(torch.from_numpy(source.astype(np.uint8)), affine=np.eye(4))
+    graded = recipe.refine(mask, probability=soft)
+    np.testing.assert_array_equal(graded > 0, label_map()[0] == 3)
+    # As certain as the dense network was: other labels may take it by the same rule as ever.
+    assert set(np.unique(graded[graded > 0])) == {127 if given is None else 51}
+    with pytest.raises(AssertionError, match="was run"):
+        recipe.refine(mask, intensity=torch.zeros(source.shape))
+
+
+@pytest.mark.parametrize("passes", [-1, 1.5, (1,), (1, -1), {"heart": -1}])
 def test_an_impossible_number_of_passes_is_told(passes):
     with pytest.raises(InputError, match="passes"):
         RefineRecipe(Grow(), passes=passes)
