@@ -29,15 +29,17 @@ class AverageVault(Transform):
     """Mean of a network's probability and the interpolated vault, around an implant on which both agree.
 
     On a fine scan of a smooth skull the interpolated surfaces lie more exactly than those of a network that works on
-    a coarser grid. Two Dice coefficients tell whether to trust them: that of the network's implant and the
-    interpolated one (``agreement``), and that of the bone around the hole and its own interpolation from the bone
-    farther away (``repetition``), which needs no network. Below either, on coarser scans, and away from the implant
-    the probability stays as it is.
+    a coarser grid. Whether to trust them tells the Dice coefficient of the network's implant and the interpolated
+    one: from ``agreement`` on, they are averaged. Where it is lower, but at least ``least_agreement``, the bone
+    around the hole decides, whose own interpolation from the bone farther away must repeat it (``repetition``).
+    Otherwise, on coarser scans, and away from the implant the probability stays as it is.
 
     Args:
         threshold: probability from which a voxel belongs to the skull.
-        agreement: smallest Dice coefficient of the two implants at which they are averaged.
-        repetition: smallest Dice coefficient of the bone around the hole and its interpolation; 0 asks for none.
+        agreement: Dice coefficient of the two implants from which they are averaged without more ado.
+        repetition: smallest Dice coefficient of the bone around the hole and its interpolation at which they are
+            averaged between ``least_agreement`` and ``agreement``; None: never there.
+        least_agreement: Dice coefficient of the two implants below which they never are.
         ring_mm: how far around the implant bone is interpolated to compare.
         finest_mm: voxels with a longer side are too coarse to profit.
         spacing: mm of the grid that the vault is interpolated on.
@@ -51,8 +53,9 @@ class AverageVault(Transform):
         self,
         *,
         threshold: float = 0.5,
-        agreement: float = 0.8,
-        repetition: float = 0.0,
+        agreement: float = 0.88,
+        repetition: float | None = None,
+        least_agreement: float = 0.8,
         ring_mm: float = 8.0,
         finest_mm: float = 2.0,
         spacing: float = 1.0,
@@ -62,6 +65,7 @@ class AverageVault(Transform):
         self.threshold = threshold
         self.agreement = agreement
         self.repetition = repetition
+        self.least_agreement = least_agreement
         self.ring_mm = ring_mm
         self.finest_mm = finest_mm
         self.margin_mm = margin_mm
@@ -92,14 +96,19 @@ class AverageVault(Transform):
         fill = self._fill(as_mask(defective), defective)[box]
         near = ndimage.distance_transform_edt(~implant[box], sampling=mm) <= self.margin_mm
         guess = (fill >= 0.5) & near & ~as_mask(defective)[box]
-        if dice(guess, implant[box]) < self.agreement:
-            return probability
-        if self.repetition > 0 and self._repeats(implant, defective, mm) < self.repetition:
+        if not self._trusts(dice(guess, implant[box]), implant, defective, mm):
             return probability
         mean = (plain[0][box].cpu().numpy() + fill) / 2
         out = plain.clone()
         out[0][box] = torch.from_numpy(np.where(near, mean, plain[0][box].cpu().numpy())).to(out)
         return MetaTensor(out, meta=probability.meta) if isinstance(probability, MetaTensor) else out
+
+    def _trusts(self, agreement: float, implant: np.ndarray, defective: MetaTensor, mm: np.ndarray) -> bool:
+        if agreement >= self.agreement:
+            return True
+        if self.repetition is None or agreement < self.least_agreement:
+            return False
+        return self._repeats(implant, defective, mm) >= self.repetition
 
     def _repeats(self, implant: np.ndarray, defective: MetaTensor, mm: np.ndarray) -> float:
         """Dice coefficient of the bone around an implant and the vault interpolated without it."""
@@ -136,8 +145,9 @@ class AverageVaultd(MapTransform):
         defective_key: Hashable = "image",
         *,
         threshold: float = 0.5,
-        agreement: float = 0.8,
-        repetition: float = 0.0,
+        agreement: float = 0.88,
+        repetition: float | None = None,
+        least_agreement: float = 0.8,
         ring_mm: float = 8.0,
         finest_mm: float = 2.0,
         spacing: float = 1.0,
@@ -151,6 +161,7 @@ class AverageVaultd(MapTransform):
             threshold=threshold,
             agreement=agreement,
             repetition=repetition,
+            least_agreement=least_agreement,
             ring_mm=ring_mm,
             finest_mm=finest_mm,
             spacing=spacing,

@@ -47,7 +47,7 @@ def test_disagreement_coarse_scans_and_empty_answers_change_nothing(holed, blurr
 
 
 def test_a_vault_that_does_not_repeat_the_bone_around_the_hole_is_not_trusted(holed, blurred):
-    average = AverageVault(agreement=0.0, repetition=0.7, spacing=2.0)
+    average = AverageVault(agreement=1.01, repetition=0.7, least_agreement=0.0, spacing=2.0)
     assert average(blurred, holed) is not blurred
     # Ridges of 4 mm on half of the head: no smooth surface passes through its bone.
     grown = torch.nn.functional.max_pool3d(holed.as_tensor().float()[None], 5, 1, 2)[0] > 0
@@ -58,7 +58,9 @@ def test_a_vault_that_does_not_repeat_the_bone_around_the_hole_is_not_trusted(ho
     ridged = ((holed.as_tensor() > 0) | (grown & ~hole & blocks)).to(torch.uint8)
     rough = MetaTensor(ridged, affine=holed.affine)
     assert average(blurred, rough) is blurred
-    assert AverageVault(agreement=0.0, spacing=2.0)(blurred, rough) is not blurred
+    assert AverageVault(agreement=0.0, repetition=0.7, spacing=2.0)(blurred, rough) is not blurred
+    too_little = AverageVault(agreement=1.01, repetition=0.7, least_agreement=1.01, spacing=2.0)
+    assert too_little(blurred, holed) is blurred
 
 
 def test_orientation_does_not_matter_and_keys_are_read(holed, blurred):
