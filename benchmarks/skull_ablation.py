@@ -29,15 +29,21 @@ _SIMPLE = {"inferer": {"_target_": "SimpleInferer"}}
 VARIANTS: dict[str, dict[str, Any]] = {
     "the bundle": {},
     "without test-time mirroring": {"overrides": _SIMPLE},
-    "without averaging with the vault": {"overrides": {"postprocessing#transforms#2#agreement": 2.0}},
+    "without averaging with the vault": {"overrides": {"postprocessing#transforms#2#finest_mm": 0.0}},
+    "vault trusted by agreement alone": {"overrides": {"postprocessing#transforms#2#repetition": None}},
     "no lower threshold at the rim": {"overrides": {"postprocessing#transforms#3#rim_threshold": 0.45}},
     "burr holes not looked for": {"overrides": {"postprocessing#transforms#5#reach_mm": 0.0}},
+    "thin edges over cut bone left out": {"overrides": {"postprocessing#transforms#5#film_mm": 0.0}},
     "mirror image silenced": {"silent": [1]},
     "interpolated vault silenced": {"silent": [2]},
     "both silenced": {"silent": [1, 2]},
+    "vault trusted from 0.8 on": {"overrides": {"postprocessing#transforms#2#repetition": 0.0}},
     "binary working masks": {"overrides": {"preprocessing#transforms#7#threshold": 0.5}},
     "guesses made at 2 mm": {"overrides": {"guess_spacing": 2.0}},
-    "working grid 1.5 mm": {"overrides": {"working_spacing": 1.5}},
+    "working grid 2 mm": {"overrides": {"fine_spacing": None}},
+    "working grid 1.5 mm": {
+        "overrides": {"working_spacing": 1.5, "guess_spacing": 1.0, "fine_spacing": None}
+    },
     "pruning at 0": {"overrides": {"keep_threshold": 0.0}},
     "threshold 0.4": {"overrides": {"threshold": 0.4}},
     "threshold 0.5": {"overrides": {"threshold": 0.5}},

@@ -42,8 +42,10 @@ class ExtractImplant(Transform):
         min_volume_ml: smallest part that counts.
         min_relative_volume: smallest part that counts, as a fraction of the largest.
         reach_mm: how far from the rest of an implant a burr hole or slit may reach; 0 switches this off.
+        film_mm: how far its thin edge may reach over bone that was cut aslant; 0 switches this off.
         spacing: mm, where the masks carry no affine. Without one, or without a vault, a filling that is told by its
-            going through the wall is not looked for (step 3 of `clean_implant`).
+            going through the wall, and a film by the bone below it, are not looked for (steps 3 and 4 of
+            `clean_implant`).
     """
 
     backend = [TransformBackends.NUMPY]
@@ -56,6 +58,7 @@ class ExtractImplant(Transform):
         min_volume_ml: float = 0.2,
         min_relative_volume: float = 0.1,
         reach_mm: float = 20.0,
+        film_mm: float = 4.0,
         spacing: float | Sequence[float] | None = None,
     ) -> None:
         options = {
@@ -64,6 +67,7 @@ class ExtractImplant(Transform):
             "min_volume_ml": min_volume_ml,
             "min_relative_volume": min_relative_volume,
             "reach_mm": reach_mm,
+            "film_mm": film_mm,
         }
         for name, value in options.items():
             if not value >= 0:
@@ -103,7 +107,7 @@ class ExtractImplantd(MapTransform):
         keys: keys of the completed masks.
         defective_key: key of the defective mask.
         implant_key: key (or one for each of `keys`) to write to.
-        core_mm, lip_mm, min_volume_ml, min_relative_volume, reach_mm, spacing: as in `ExtractImplant`.
+        core_mm, lip_mm, min_volume_ml, min_relative_volume, reach_mm, film_mm, spacing: as in `ExtractImplant`.
         allow_missing_keys: do not raise where a key is missing.
     """
 
@@ -120,6 +124,7 @@ class ExtractImplantd(MapTransform):
         min_volume_ml: float = 0.2,
         min_relative_volume: float = 0.1,
         reach_mm: float = 20.0,
+        film_mm: float = 4.0,
         spacing: float | Sequence[float] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
@@ -132,6 +137,7 @@ class ExtractImplantd(MapTransform):
             min_volume_ml=min_volume_ml,
             min_relative_volume=min_relative_volume,
             reach_mm=reach_mm,
+            film_mm=film_mm,
             spacing=spacing,
         )
 

@@ -8,12 +8,15 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from monai_sparse_refine.transforms.cut_film import film_on_cut
 from monai_sparse_refine.volume import bounding_box, surface
 
 __all__ = ["clean_implant", "through_wall"]
 
 # Points looked up at a time: bounds the memory where a network fills the whole volume.
 CHUNK = 1_000_000
+# On coarser grids a wall has two or three voxels, and no cut face of its own.
+_FILM_FINEST_MM = 2.0
 
 
 def _distance(points: np.ndarray, targets: np.ndarray, spacing: np.ndarray, limit: float) -> np.ndarray:
@@ -52,6 +55,7 @@ def clean_implant(
     middle: Sequence[float] | np.ndarray | None = None,
     through_mm: float = 6.0,
     reach_mm: float = 20.0,
+    film_mm: float = 4.0,
 ) -> np.ndarray:
     """Keep of a difference what bridges a hole, and drop what merely clings to the bone.
 
@@ -67,20 +71,23 @@ def clean_implant(
     3. A burr hole at the corner of a hole is narrow and its filling far from the core, but it goes through the
        wall, which a film does not: seen from the middle of the head, no bone lies behind or before it. So a
        voxel without bone within `through_mm` in and out stays where it is joined to the implant, within `reach_mm`.
-    4. Parts without a core, parts below `min_volume_ml`, and parts below `min_relative_volume` times the
+    4. Where the cut runs aslant, the implant ends in a thin edge over bone that faces the hole: that film stays, up
+       to `film_mm` from the rest (see `film_on_cut`), on grids of voxels of 2 mm at most.
+    5. Parts without a core, parts below `min_volume_ml`, and parts below `min_relative_volume` times the
        largest go.
 
     Args:
         difference: boolean array [X, Y, Z], completed and not defective.
         defective: boolean array [X, Y, Z].
         spacing: mm for each axis.
-        core_mm: 0 skips steps 1 to 3. A hole narrower than twice this is not seen as a hole.
+        core_mm: 0 skips steps 1 to 4. A hole narrower than twice this is not seen as a hole.
         lip_mm: how far noise at the rim may reach over the bone. It counts as one voxel at least.
         min_volume_ml: 0 keeps parts of any size.
         min_relative_volume: 0 keeps parts of any size.
-        middle: voxel indices (3,) of the middle of the cranial cavity; None skips step 3.
+        middle: voxel indices (3,) of the middle of the cranial cavity; None skips steps 3 and 4.
         through_mm: how far in and out no bone may lie.
         reach_mm: how far from the implant of step 2 a voxel may be; 0 skips step 3.
+        film_mm: how far from the implant of step 3 a voxel may be; 0 skips step 4.
 
     Returns:
         Boolean array [X, Y, Z], a subset of the difference.
@@ -101,6 +108,8 @@ def clean_implant(
                 through_mm=through_mm,
                 reach_mm=reach_mm,
             )
+        if middle is not None and film_mm > 0 and mm.max() <= _FILM_FINEST_MM:
+            kept |= film_on_cut(difference, kept, defective, spacing=mm, middle=middle, reach_mm=film_mm)
     box = bounding_box(kept)
     if box is None:
         return kept

@@ -12,8 +12,10 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.data.utils import affine_to_spacing
 from monai.transforms import InvertibleTransform, MapTransform, Transform
-from monai.utils import TransformBackends
+from monai.utils import TraceKeys, TransformBackends
 from torch import Tensor
+
+from monai_sparse_refine.volume import spacing_of
 
 
 def resample_to_shape(image: Tensor, shape: Sequence[int]) -> Tensor:
@@ -93,7 +95,14 @@ class ResampleToSpacing(InvertibleTransform, Transform):
 
 
 class ResampleToSpacingd(MapTransform, InvertibleTransform):
-    """Dictionary version of :class:`ResampleToSpacing`."""
+    """Dictionary version of :class:`ResampleToSpacing`; scans of fine voxels may get a grid of their own.
+
+    Args:
+        fine_spacing: mm of the grid of a case whose voxels are ``fine_mm`` long at most; None: no other than
+            ``spacing``.
+        reference_key: volume whose voxels decide; None: the one to resample.
+        fine_mm: longest side of a fine voxel.
+    """
 
     backend = ResampleToSpacing.backend
 
@@ -103,21 +112,35 @@ class ResampleToSpacingd(MapTransform, InvertibleTransform):
         spacing: float | None,
         *,
         threshold: float | None = 0.5,
+        fine_spacing: float | None = None,
+        reference_key: Hashable | None = None,
+        fine_mm: float = 2.0,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.resample = ResampleToSpacing(spacing, threshold=threshold)
+        self.fine = (
+            self.resample if fine_spacing is None else ResampleToSpacing(fine_spacing, threshold=threshold)
+        )
+        self.reference_key = reference_key
+        self.fine_mm = fine_mm
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         out = dict(data)
         for key in self.key_iterator(out):
-            out[key] = self.resample(out[key])
+            reference = data[key if self.reference_key is None else self.reference_key]
+            is_fine = self.fine is not self.resample and max(spacing_of(reference)) <= self.fine_mm
+            resample = self.fine if is_fine else self.resample
+            out[key] = resample(out[key])
         return out
 
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         out = dict(data)
         for key in self.key_iterator(out):
-            out[key] = self.resample.inverse(out[key])
+            # The two differ in nothing but their identity, which MONAI checks.
+            last = out[key].applied_operations[-1:]
+            is_fine = bool(last) and last[0].get(TraceKeys.ID) == id(self.fine)
+            out[key] = (self.fine if is_fine else self.resample).inverse(out[key])
         return out
 
 

@@ -22,18 +22,25 @@ from monai_sparse_refine.volume import as_mask, bounding_box, spacing_of
 
 __all__ = ["AverageVault", "AverageVaultD", "AverageVaultDict", "AverageVaultd"]
 
+_RIM_MM = 1.5
+
 
 class AverageVault(Transform):
     """Mean of a network's probability and the interpolated vault, around an implant on which both agree.
 
-    On a fine scan the interpolated surfaces lie more exactly than those of a network that works on a grid of 2 mm,
-    as long as the hole is one of the smooth vault. Whether it is, the network tells: agreement is the Dice
-    coefficient of its implant and the interpolated one. Below ``agreement``, on coarser scans, and away from the
-    implant the probability stays as it is.
+    On a fine scan of a smooth skull the interpolated surfaces lie more exactly than those of a network that works on
+    a coarser grid. Whether to trust them tells the Dice coefficient of the network's implant and the interpolated
+    one: from ``agreement`` on, they are averaged. Where it is lower, but at least ``least_agreement``, the bone
+    around the hole decides, whose own interpolation from the bone farther away must repeat it (``repetition``).
+    Otherwise, on coarser scans, and away from the implant the probability stays as it is.
 
     Args:
         threshold: probability from which a voxel belongs to the skull.
-        agreement: smallest Dice coefficient at which the two are averaged.
+        agreement: Dice coefficient of the two implants from which they are averaged without more ado.
+        repetition: smallest Dice coefficient of the bone around the hole and its interpolation at which they are
+            averaged between ``least_agreement`` and ``agreement``; None: never there.
+        least_agreement: Dice coefficient of the two implants below which they never are.
+        ring_mm: how far around the implant bone is interpolated to compare.
         finest_mm: voxels with a longer side are too coarse to profit.
         spacing: mm of the grid that the vault is interpolated on.
         margin_mm: how far around the implant the mean is taken.
@@ -46,7 +53,10 @@ class AverageVault(Transform):
         self,
         *,
         threshold: float = 0.5,
-        agreement: float = 0.8,
+        agreement: float = 0.88,
+        repetition: float | None = None,
+        least_agreement: float = 0.8,
+        ring_mm: float = 8.0,
         finest_mm: float = 2.0,
         spacing: float = 1.0,
         margin_mm: float = 3.0,
@@ -54,6 +64,9 @@ class AverageVault(Transform):
     ) -> None:
         self.threshold = threshold
         self.agreement = agreement
+        self.repetition = repetition
+        self.least_agreement = least_agreement
+        self.ring_mm = ring_mm
         self.finest_mm = finest_mm
         self.margin_mm = margin_mm
         self.to_ras = Orientation(axcodes="RAS", labels=None)
@@ -80,19 +93,40 @@ class AverageVault(Transform):
         box = bounding_box(implant, margin=[int(np.ceil(self.margin_mm / side)) + 1 for side in mm])
         if box is None:
             return probability
-        fill = self._fill(defective)[box]
+        fill = self._fill(as_mask(defective), defective)[box]
         near = ndimage.distance_transform_edt(~implant[box], sampling=mm) <= self.margin_mm
         guess = (fill >= 0.5) & near & ~as_mask(defective)[box]
-        if dice(guess, implant[box]) < self.agreement:
+        if not self._trusts(dice(guess, implant[box]), implant, defective, mm):
             return probability
         mean = (plain[0][box].cpu().numpy() + fill) / 2
         out = plain.clone()
         out[0][box] = torch.from_numpy(np.where(near, mean, plain[0][box].cpu().numpy())).to(out)
         return MetaTensor(out, meta=probability.meta) if isinstance(probability, MetaTensor) else out
 
-    def _fill(self, defective: MetaTensor) -> np.ndarray:
+    def _trusts(self, agreement: float, implant: np.ndarray, defective: MetaTensor, mm: np.ndarray) -> bool:
+        if agreement >= self.agreement:
+            return True
+        if self.repetition is None or agreement < self.least_agreement:
+            return False
+        return self._repeats(implant, defective, mm) >= self.repetition
+
+    def _repeats(self, implant: np.ndarray, defective: MetaTensor, mm: np.ndarray) -> float:
+        """Dice coefficient of the bone around an implant and the vault interpolated without it."""
+        bone = as_mask(defective)
+        box = bounding_box(implant, margin=[int(np.ceil(self.ring_mm / side)) + 1 for side in mm])
+        assert box is not None  # the implant is not empty
+        distance = ndimage.distance_transform_edt(~implant[box], sampling=mm)
+        ring = bone[box] & (distance <= self.ring_mm)
+        without = bone.copy()
+        without[box] &= ~ring
+        # The cut faces of the bone are none of the vault's surfaces.
+        compared = (distance > _RIM_MM) & (distance <= self.ring_mm)
+        guess = (self._fill(without, defective)[box] >= 0.5) & ~without[box]
+        return dice(guess & compared, ring & compared)
+
+    def _fill(self, bone: np.ndarray, like: MetaTensor) -> np.ndarray:
         """Fraction of every voxel that the interpolated vault fills, on the skull's own grid [X, Y, Z]."""
-        source = MetaTensor(defective.as_tensor().float(), affine=defective.affine)
+        source = MetaTensor(torch.from_numpy(bone[None].astype(np.float32)), affine=like.affine)
         fine: Any = self.resample(self.to_ras(source))
         filled = MetaTensor(self.interpolate(fine), meta=dict(fine.meta))
         filled.applied_operations = list(fine.applied_operations)
@@ -111,7 +145,10 @@ class AverageVaultd(MapTransform):
         defective_key: Hashable = "image",
         *,
         threshold: float = 0.5,
-        agreement: float = 0.8,
+        agreement: float = 0.88,
+        repetition: float | None = None,
+        least_agreement: float = 0.8,
+        ring_mm: float = 8.0,
         finest_mm: float = 2.0,
         spacing: float = 1.0,
         margin_mm: float = 3.0,
@@ -123,6 +160,9 @@ class AverageVaultd(MapTransform):
         self.average = AverageVault(
             threshold=threshold,
             agreement=agreement,
+            repetition=repetition,
+            least_agreement=least_agreement,
+            ring_mm=ring_mm,
             finest_mm=finest_mm,
             spacing=spacing,
             margin_mm=margin_mm,

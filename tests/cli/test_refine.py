@@ -51,7 +51,8 @@ def bundles(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("bundles")
     source = Path(__file__).resolve().parents[2] / "bundles" / "skull_completion" / "configs" / "refine.json"
     refine = json.loads(source.read_text())["refine"]
-    settings = {"guess_spacing": 6.0, "working_spacing": 6.0, "threshold": 0.5, "rim_threshold": 0.4}
+    settings = {"guess_spacing": 6.0, "working_spacing": 6.0, "fine_spacing": None}
+    settings |= {"threshold": 0.5, "rim_threshold": 0.4}
     make_bundle(folder / "skull_completion", refine=refine, in_channels=3, **settings)
     make_bundle(folder / "organs", refine={"labels": ["heart", "aorta"], "margin": 4})
     return folder

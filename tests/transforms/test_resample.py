@@ -82,3 +82,29 @@ def test_fractions_are_floats_on_the_native_grid_too():
     mask = torch.ones(1, 4, 4, 4, dtype=torch.uint8)
     assert ResampleToSpacing(None, threshold=None)(mask).dtype == torch.float32
     assert ResampleToSpacing(None)(mask).dtype == torch.uint8
+
+
+@pytest.mark.parametrize(("spacing", "edge"), [((1.0, 2.0, 2.0), 3.0), ((1.0, 1.0, 2.5), 5.0)])
+def test_a_fine_scan_gets_its_own_grid_and_comes_back(spacing, edge):
+    volume = _volume((30, 30, 24), spacing)
+    given_key = {"image": volume, "skull": volume.clone()}
+    # The first step hides how fine the scan was; the reference tells the second.
+    steps = Compose(
+        [
+            ResampleToSpacingd("image", 2.0, threshold=None),
+            ResampleToSpacingd("image", 5.0, threshold=None, fine_spacing=3.0, reference_key="skull"),
+        ]
+    )
+    out = steps(given_key)
+    np.testing.assert_allclose(np.linalg.norm(out["image"].affine[:3, :3], axis=0), edge, rtol=0.1)
+    back = Invertd("image", steps, nearest_interp=False)(out)["image"]
+    assert back.shape == volume.shape
+    torch.testing.assert_close(back.affine, volume.affine)
+
+
+def test_without_a_grid_for_fine_scans_every_case_has_the_same():
+    volume = _volume((12, 10, 8), (1.0, 1.0, 1.0))
+    out = ResampleToSpacingd("image", 2.0)({"image": volume})["image"]
+    assert out.shape == (1, 6, 5, 4)
+    own = ResampleToSpacingd("image", 2.0, fine_spacing=1.0)({"image": volume})["image"]
+    assert own.shape == volume.shape

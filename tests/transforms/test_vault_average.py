@@ -1,4 +1,4 @@
-"""Averaging with the interpolated vault: where both agree on a fine scan, and nowhere else."""
+"""Averaging with the interpolated vault: where it is right on a fine scan, and nowhere else."""
 
 import pytest
 import torch
@@ -44,6 +44,23 @@ def test_disagreement_coarse_scans_and_empty_answers_change_nothing(holed, blurr
     assert AverageVault(agreement=0.0, finest_mm=1.5)(blurred, holed) is blurred
     nothing = MetaTensor(holed.as_tensor().float(), affine=holed.affine)
     assert AverageVault(agreement=0.0, spacing=2.0)(nothing, holed) is nothing
+
+
+def test_a_vault_that_does_not_repeat_the_bone_around_the_hole_is_not_trusted(holed, blurred):
+    average = AverageVault(agreement=1.01, repetition=0.7, least_agreement=0.0, spacing=2.0)
+    assert average(blurred, holed) is not blurred
+    # Ridges of 4 mm on half of the head: no smooth surface passes through its bone.
+    grown = torch.nn.functional.max_pool3d(holed.as_tensor().float()[None], 5, 1, 2)[0] > 0
+    hole = (blurred.as_tensor() >= 0.5) & (holed.as_tensor() == 0)
+    blocks = (
+        torch.arange(holed.shape[1])[:, None, None] // 6 + torch.arange(holed.shape[2])[:, None] // 6
+    ) % 2 == 1
+    ridged = ((holed.as_tensor() > 0) | (grown & ~hole & blocks)).to(torch.uint8)
+    rough = MetaTensor(ridged, affine=holed.affine)
+    assert average(blurred, rough) is blurred
+    assert AverageVault(agreement=0.0, repetition=0.7, spacing=2.0)(blurred, rough) is not blurred
+    too_little = AverageVault(agreement=1.01, repetition=0.7, least_agreement=1.01, spacing=2.0)
+    assert too_little(blurred, holed) is blurred
 
 
 def test_orientation_does_not_matter_and_keys_are_read(holed, blurred):
