@@ -18,7 +18,7 @@ from monai_sparse_refine.transforms import RandCranialDefect, ToBinaryMask
 
 
 def main() -> None:
-    """Cut a defect into a complete skull, complete it on both working grids, print a markdown table."""
+    """Cut a defect into a complete skull, complete it on the default and the native working grid, print a markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("skull", help="complete skull mask or CT")
     parser.add_argument("--kind", default="parietotemporal")
@@ -32,7 +32,7 @@ def main() -> None:
         shape = "x".join(str(n) for n in holed.shape[1:])
         print(f"{shape}, {options.kind}, seed {options.seed}, {torch.get_num_threads()} threads\n")
         print("| working grid | seconds | peak GB |\n|---|---|---|")
-        for name, spacing in (("2.0 mm", 2.0), ("native", "$None")):
+        for name, spacing in (("default", 2.0), ("native", "$None")):
             output = Path(folder) / name.replace(" ", "_")
             cost = run_bundle(
                 "skull_completion", dataset_dir=source, output_dir=output, working_spacing=spacing
