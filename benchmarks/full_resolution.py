@@ -18,7 +18,7 @@ from monai_sparse_refine.transforms import RandCranialDefect, ToBinaryMask
 
 
 def main() -> None:
-    """Cut a defect into a complete skull, complete it on the default and the native working grid, print a markdown table."""
+    """Cut a hole into a skull, complete it on the default and the native working grid, print a markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("skull", help="complete skull mask or CT")
     parser.add_argument("--kind", default="parietotemporal")
