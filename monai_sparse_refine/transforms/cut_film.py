@@ -61,10 +61,7 @@ def film_on_cut(
     chosen = (_normals(solid, free, mm) * across).sum(axis=1) > _FACING
     candidate = near.copy()
     candidate[tuple(index[chosen].T)] = True
-    labels, count = ndimage.label(candidate, structure=np.ones((3, 3, 3), dtype=bool))
-    joined = np.zeros(count + 1, dtype=bool)
-    joined[np.unique(labels[near])] = True
-    film[box] = joined[labels] & candidate & ~near
+    film[box] = ndimage.binary_propagation(near, structure=np.ones((3, 3, 3)), mask=candidate) & ~near
     return film
 
 

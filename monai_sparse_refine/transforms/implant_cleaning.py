@@ -195,10 +195,7 @@ def through_wall(
     through = max(through_mm, 1.5 * float(mm.max()))
     free = implant[box].copy()
     free[tuple(points[_nothing_behind(points + start, solid, mm, np.asarray(middle), through)].T)] = True
-    labels, count = ndimage.label(free, structure=np.ones((3, 3, 3), dtype=bool))
-    with_implant = np.zeros(count + 1, dtype=bool)
-    with_implant[np.unique(labels[implant[box]])] = True
-    joined[box] = with_implant[labels] & free
+    joined[box] = ndimage.binary_propagation(implant[box], structure=np.ones((3, 3, 3)), mask=free)
     return joined
 
 
