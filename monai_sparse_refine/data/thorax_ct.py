@@ -23,10 +23,12 @@ _AIR_MM = 12.0  # of air around the body
 def render_thorax_ct(labels: Any, *, seed: int, field_of_view: bool = True) -> tuple[MetaTensor, MetaTensor]:
     """Render a CT that has the organs exactly where their masks are, and a plausible chest around them.
 
-    Drawn by the seed: the body's outline, fat, muscle, lungs with vessels, diaphragm, spine, ribs, sternum,
-    mediastinal fat; contrast (or none) in aorta and heart chambers, in vessels that no mask has (pulmonary
-    artery, superior vena cava, azygos vein); air in the trachea and, here and there, in the esophagus; then the
-    scanner: blur in plane and over the slices' thickness (partial volume), noise, streaks from dense contrast.
+    Drawn by the seed: the body's outline, fat, muscle, lungs with vessels (in some fluid, ground glass,
+    consolidation), diaphragm, spine, ribs, sternum, mediastinal fat, the couch; contrast (or none) in the aorta and
+    in the chambers of either side of the heart, in vessels that no mask has (pulmonary artery, superior vena cava,
+    azygos vein); the aorta's wall, clots and plaques on it, at times a stent; air in the trachea and, here and there,
+    in the esophagus; then the scanner: blur in plane and over the slices' thickness (partial volume), noise, streaks
+    from dense contrast, a scale of HU that is a little off.
 
     Args:
         labels: label map [1, X, Y, Z] with its affine, ids 1 esophagus, 2 heart, 3 trachea, 4 aorta; axes

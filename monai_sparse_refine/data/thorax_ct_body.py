@@ -11,7 +11,7 @@ from monai_sparse_refine.data.thorax_ct_fields import axes_mm, distance_mm, smoo
 
 __all__ = ["Body", "paint_body"]
 
-AIR, FAT, MUSCLE = -1000.0, -100.0, 55.0
+AIR = -1000.0
 _HEART = 2
 
 
@@ -94,9 +94,10 @@ def paint_body(body: Body, organs: np.ndarray, mm: np.ndarray, rng: np.random.Ge
         + np.abs((y - body.centre[1]) / body.half[1]) ** power
     ) ** (1 / power)
     depth = (1 - radius) * min(body.half) + 2 * smooth_noise(rng, shape, mm, 90.0)  # (X, Y, Z)
-    hu[depth > 0] = FAT
+    hu[depth > 0] = rng.uniform(-120, -85)
     soft = depth > body.fat
-    hu[soft] = MUSCLE
+    muscle = rng.uniform(40, 75)
+    hu[soft] = muscle
     hu += 12 * texture * soft
     inside = depth > body.fat + body.wall
 
@@ -109,8 +110,9 @@ def paint_body(body: Body, organs: np.ndarray, mm: np.ndarray, rng: np.random.Ge
     hu[abdomen] = np.where(x > body.centre[0], liver, rng.uniform(20, 80))[:, 0, 0][np.nonzero(abdomen)[0]]
     vessels = smooth_noise(rng, shape, mm, 5.0)
     near_hilum = np.exp(-(((z - (body.heart[1, 2] + 10)) / 60) ** 2)) * (radius < 0.6)
-    hu[lung] = (rng.uniform(-880, -800) + 25 * texture)[lung]
+    hu[lung] = (rng.uniform(-900, -740) + 25 * texture)[lung]
     hu[lung & (vessels > 2.3 - 0.5 * near_hilum)] = rng.uniform(20, 200)
+    _paint_lung_disease(hu, body, lung, mm, rng)
 
     # The mediastinum: fat around the organs, with nodes, thymus and small vessels in it.
     distance = distance_mm(organs > 0, mm)
@@ -121,8 +123,25 @@ def paint_body(body: Body, organs: np.ndarray, mm: np.ndarray, rng: np.random.Ge
     hu[mediastinum] = (rng.uniform(-105, -75) + 12 * texture)[mediastinum]
     hu[mediastinum & (smooth_noise(rng, shape, mm, 9.0) > rng.uniform(1.0, 1.6))] = rng.uniform(25, 60)
 
-    _paint_bones(hu, body, depth, mm, rng)
+    _paint_bones(hu, body, depth, mm, muscle, rng)
+    if rng.uniform() < 0.5:
+        _paint_table(hu, body, mm, rng)
     return hu
+
+
+def _paint_lung_disease(
+    hu: np.ndarray, body: Body, lung: np.ndarray, mm: np.ndarray, rng: np.random.Generator
+) -> None:
+    """In some patients: fluid or collapsed lung at the back, ground glass and consolidation."""
+    if rng.uniform() < 0.3:
+        _, y, z = axes_mm(hu.shape, mm)
+        level = body.spine + rng.uniform(-25, 12) - 0.25 * (z - body.heart[0, 2])
+        hu[lung & (y + 5 * smooth_noise(rng, hu.shape, mm, 40.0) < level)] = rng.uniform(0, 70)
+    if rng.uniform() < 0.25:
+        field = smooth_noise(rng, hu.shape, mm, 25.0)
+        limit = rng.uniform(1.2, 2.2)
+        hu[lung & (field > limit)] = rng.uniform(-700, -350)
+        hu[lung & (field > limit + 0.5)] = rng.uniform(-150, 50)
 
 
 def _diaphragm(body: Body, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -137,7 +156,7 @@ def _diaphragm(body: Body, x: np.ndarray, y: np.ndarray, rng: np.random.Generato
 
 
 def _paint_bones(
-    hu: np.ndarray, body: Body, depth: np.ndarray, mm: np.ndarray, rng: np.random.Generator
+    hu: np.ndarray, body: Body, depth: np.ndarray, mm: np.ndarray, muscle: float, rng: np.random.Generator
 ) -> None:
     x, y, z = axes_mm(hu.shape, mm)
     spongy, hard = rng.uniform(120, 230), rng.uniform(420, 750)
@@ -149,7 +168,7 @@ def _paint_bones(
     hu[vertebra < size] = spongy
     hu[(vertebra < size) & (vertebra > size - 2)] = hard
     hu[(vertebra < size) & disc] = 85
-    hu[(np.abs(dx) < 24) & (dy < -size) & (dy > -size - 34)] = MUSCLE
+    hu[(np.abs(dx) < 24) & (dy < -size) & (dy > -size - 34)] = muscle
     hu[(np.abs(dx) < 9) & (dy < -size) & (dy > -size - 15)] = 25  # spinal canal
     arch = (np.abs(dx) < 3.5) & (dy < -size - 15) & (dy > -size - 40) & ~disc
     wing = (np.abs(dx) < 28) & (dy < -size - 3) & (dy > -size - 11) & (np.abs(dx) > 10) & ~disc
@@ -166,6 +185,18 @@ def _paint_bones(
     sternum = (np.abs(dx) < 17) & in_wall & (y > body.centre[1]) & (z > body.heart[0, 2] + 15)
     hu[sternum] = spongy
     hu[sternum & ~core] = hard * 0.8
+
+
+def _paint_table(hu: np.ndarray, body: Body, mm: np.ndarray, rng: np.random.Generator) -> None:
+    """The couch under the body: a dense skin around a light core."""
+    x, y, _ = axes_mm(hu.shape, mm)
+    sag = rng.uniform(0, 25) * ((x - body.centre[0]) / 200) ** 2
+    below = body.centre[1] - body.half[1] - rng.uniform(-4, 4) + sag - y  # (X, Y, 1), depth in the table
+    thick = rng.uniform(20, 45)
+    empty = hu < -990
+    core, skin = rng.uniform(-950, -800), rng.uniform(-300, 50)
+    hu[empty & (below > 0) & (below < thick)] = core
+    hu[empty & (((below > 0) & (below < 2.5)) | ((below > thick - 2.5) & (below < thick)))] = skin
 
 
 def _extent(mask: np.ndarray, mm: np.ndarray) -> np.ndarray:

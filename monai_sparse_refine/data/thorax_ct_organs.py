@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from monai_sparse_refine.data.thorax_ct_body import Body
-from monai_sparse_refine.data.thorax_ct_fields import capsule, grown, smooth_noise
+from monai_sparse_refine.data.thorax_ct_fields import axes_mm, capsule, grown, smooth_noise
 from monai_sparse_refine.volume import bounding_box
 
 __all__ = ["paint_organs", "paint_unlabelled"]
@@ -63,21 +63,77 @@ def paint_organs(hu: np.ndarray, organs: np.ndarray, mm: np.ndarray, rng: np.ran
             lumen = grown(mask, mm, -3.0) & (smooth_noise(rng, mask.shape, mm, 22.0) > air_in_esophagus)
             part[lumen] = rng.uniform(-900, -300)
         elif number == _HEART:
-            muscle = rng.uniform(60, 120)
-            part[mask] = (muscle + 8 * texture)[mask]
-            chambers = grown(mask, mm, -8.0) & (smooth_noise(rng, mask.shape, mm, 38.0) > -0.5)
-            part[chambers] = (np.clip(contrast * rng.uniform(0.7, 1.1), muscle + 5, None) + 10 * texture)[
-                chambers
-            ]
-            fat = mask & (smooth_noise(rng, mask.shape, mm, 14.0) > 2.1)
-            part[fat] = -70.0
+            _paint_heart(part, mask, mm, texture, contrast, rng)
         elif number == _AORTA:
             part[mask] = (contrast + 6 * texture)[mask]
+            _wall_and_thrombus(part, mask, mm, rng)
             _plaques(part, mask, mm, rng)
+            if rng.uniform() < 0.12:
+                _stent(part, mask, mm, rng)
         else:
             wall = ndimage.binary_dilation(mask, np.ones((3, 3, 1)), iterations=max(1, round(1.5 / mm[0])))
             part[wall & (organs[box] == 0)] = rng.uniform(10, 50)
             part[mask] = rng.uniform(-985, -930)
+
+
+def _paint_heart(
+    part: np.ndarray,
+    mask: np.ndarray,
+    mm: np.ndarray,
+    texture: np.ndarray,
+    contrast: float,
+    rng: np.random.Generator,
+) -> None:
+    """Muscle, chambers of a left and a right side that contrast reaches at different times, fat in and on it."""
+    muscle = rng.uniform(50, 120)
+    part[mask] = (muscle + 8 * texture)[mask]
+    # The septum lies between the left back and the right front.
+    centre = np.argwhere(mask).mean(0) * mm
+    x, y, z = axes_mm(mask.shape, mm)
+    turn = rng.uniform(0.35, 1.0)
+    side = (
+        (x - centre[0]) * np.cos(turn)
+        + (y - centre[1]) * np.sin(turn)
+        + 6 * smooth_noise(rng, mask.shape, mm, 50.0)
+    )  # (X, Y, Z), more than 0 on the right
+    thick_walled = (side < 0) & (z < centre[2] + rng.uniform(-10, 15))
+    lumen = np.where(thick_walled, grown(mask, mm, -10.0), grown(mask, mm, -3.0))
+    lumen &= smooth_noise(rng, mask.shape, mm, 38.0) > rng.uniform(-1.2, -0.3)
+    left = contrast * rng.uniform(0.75, 1.1)
+    right = (left, rng.uniform(40, 60), rng.uniform(200, 550))[rng.choice(3, p=(0.5, 0.25, 0.25))]
+    for chamber, value in (((side < -3), left), ((side > 3), right)):
+        inside = lumen & chamber
+        part[inside] = (max(value, muscle - 15) + 10 * texture)[inside]
+    fat = mask & (smooth_noise(rng, mask.shape, mm, 14.0) > 2.1)
+    on_surface = mask & ~grown(mask, mm, -4.0)
+    fat |= on_surface & (smooth_noise(rng, mask.shape, mm, 28.0) > rng.uniform(0.3, 2.5))
+    part[fat] = rng.uniform(-95, -50)
+
+
+def _wall_and_thrombus(part: np.ndarray, mask: np.ndarray, mm: np.ndarray, rng: np.random.Generator) -> None:
+    """The vessel's wall, and clots on it, neither of which takes contrast."""
+    if rng.uniform() < 0.6:
+        part[mask & ~grown(mask, mm, -rng.uniform(0.8, 1.6))] = rng.uniform(35, 65)
+    if rng.uniform() < 0.25:
+        depth = rng.uniform(3.0, 6.0)
+        clot = (
+            mask
+            & ~grown(mask, mm, -depth)
+            & (smooth_noise(rng, mask.shape, mm, 40.0) > rng.uniform(0.3, 1.3))
+        )
+        part[clot] = rng.uniform(25, 60)
+
+
+def _stent(part: np.ndarray, mask: np.ndarray, mm: np.ndarray, rng: np.random.Generator) -> None:
+    """Metal rings that zigzag on the lumen's border over a part of the vessel."""
+    x, y, z = axes_mm(mask.shape, mm)
+    centre = np.argwhere(mask).mean(0) * mm
+    angle = np.arctan2(y - centre[1], x - centre[0])  # (X, Y, 1)
+    first, length = rng.uniform(0, 0.6) * z.max(), rng.uniform(60, 160)
+    shell = mask & ~grown(mask, mm, -2.6) & grown(mask, mm, -0.9)
+    phase = (z + 4 * np.sin(6 * angle)) % rng.uniform(11, 18)
+    wires = shell & (phase < 2.5) & (z > first) & (z < first + length)
+    part[wires] = rng.uniform(1200, 2800)
 
 
 def _plaques(part: np.ndarray, mask: np.ndarray, mm: np.ndarray, rng: np.random.Generator) -> None:
