@@ -9,13 +9,15 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import MapTransform, Transform
+from monai.transforms import MapTransform, Orientation, Transform
 from monai.utils import TransformBackends
 from torch import Tensor
 
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.transforms.implant import ExtractImplant
 from monai_sparse_refine.transforms.implant_cleaning import through_wall
+from monai_sparse_refine.transforms.mirror import MirrorImage
+from monai_sparse_refine.transforms.resample import ResampleToSpacing
 from monai_sparse_refine.transforms.vault import cranial_middle
 from monai_sparse_refine.volume import as_mask, spacing_of
 
@@ -30,15 +32,20 @@ class ReachRim(Transform):
     it too thick. So the lower one counts only in directions, seen from the middle of the head, in which neither bone
     nor implant lies: it closes gaps and thickens nothing.
 
+    What is open after that, the mirror image may close: a network finds much of a thin rim improbable that the other
+    side of the head has.
+
     Args:
         threshold: probability from which a voxel belongs to the skull.
         rim_threshold: probability from which it does in such a direction.
+        mirror_threshold: in a second step, fraction of bone in the mirror image from which it does; None: no such step.
+        mirror_spacing: voxel size of the mirror image, mm.
         through_mm: how far in and out neither bone nor implant may lie.
         reach_mm: how far from the implant.
         min_relative_volume: smallest part that counts as implant, as in :class:`ExtractImplant`.
 
     Raises:
-        InputError: thresholds that are not 0 < rim_threshold <= threshold < 1.
+        InputError: thresholds that are not 0 < rim_threshold <= threshold < 1, or a mirror_threshold not from 0 to 1.
     """
 
     backend = [TransformBackends.NUMPY]
@@ -48,6 +55,8 @@ class ReachRim(Transform):
         *,
         threshold: float = 0.5,
         rim_threshold: float = 0.3,
+        mirror_threshold: float | None = None,
+        mirror_spacing: float = 1.0,
         through_mm: float = 10.0,
         reach_mm: float = 20.0,
         min_relative_volume: float = 0.2,
@@ -57,11 +66,19 @@ class ReachRim(Transform):
                 f"rim_threshold is {rim_threshold} and threshold {threshold}; expected "
                 "0 < rim_threshold <= threshold < 1"
             )
+        if mirror_threshold is not None and not 0 < mirror_threshold < 1:
+            raise InputError(
+                f"mirror_threshold is {mirror_threshold}; expected a fraction between 0 and 1, or None"
+            )
         self.threshold = threshold
         self.rim_threshold = rim_threshold
+        self.mirror_threshold = mirror_threshold
         self.through_mm = through_mm
         self.reach_mm = reach_mm
         self.extract = ExtractImplant(min_relative_volume=min_relative_volume)
+        self.to_ras = Orientation(axcodes="RAS", labels=None)
+        self.resample = ResampleToSpacing(mirror_spacing, threshold=None)
+        self.mirror = MirrorImage(threshold=None)
 
     def __call__(self, probability: Tensor, defective: MetaTensor) -> Tensor:  # type: ignore[override]
         """Raise.
@@ -78,11 +95,28 @@ class ReachRim(Transform):
         middle = cranial_middle(bone, defective)
         if middle is None:
             return probability
+        out = self._raised(plain, (plain[0] >= self.rim_threshold).cpu().numpy(), bone, defective, middle)
+        if self.mirror_threshold is not None:
+            other_side = self._mirrored(bone, defective) >= self.mirror_threshold
+            out = self._raised(out, other_side, bone, defective, middle)
+        if out is plain:
+            return probability
+        return MetaTensor(out, meta=probability.meta) if isinstance(probability, MetaTensor) else out
+
+    def _raised(
+        self,
+        plain: Tensor,
+        candidates: np.ndarray,
+        bone: np.ndarray,
+        defective: MetaTensor,
+        middle: np.ndarray,
+    ) -> Tensor:
+        """Raise the candidates [X, Y, Z] that close a gap; the same tensor where none does."""
         completed = MetaTensor((plain >= self.threshold).to(torch.uint8), affine=defective.affine)
         implant = as_mask(self.extract(completed, defective))
         solid = as_mask(completed) | bone
         joined = through_wall(
-            (plain[0] >= self.rim_threshold).cpu().numpy() & ~solid,
+            candidates & ~solid,
             implant,
             solid,
             spacing=spacing_of(defective),
@@ -92,11 +126,19 @@ class ReachRim(Transform):
         )
         raised = torch.from_numpy(joined & ~solid)[None].to(plain.device)
         if not raised.any():
-            return probability
+            return plain
         # Over the threshold for those who compare with > too.
         enough = float(np.nextafter(np.float32(self.threshold), np.float32(1)))
-        out = torch.where(raised, plain.clamp(min=enough), plain)
-        return MetaTensor(out, meta=probability.meta) if isinstance(probability, MetaTensor) else out
+        return torch.where(raised, plain.clamp(min=enough), plain)
+
+    def _mirrored(self, bone: np.ndarray, like: MetaTensor) -> np.ndarray:
+        """Fraction of bone of every voxel in the mirror image, on the skull's own grid [X, Y, Z]."""
+        source = MetaTensor(torch.from_numpy(bone[None].astype(np.float32)), affine=like.affine)
+        coarse: Any = self.resample(self.to_ras(source))
+        mirrored = MetaTensor(self.mirror(coarse), meta=dict(coarse.meta))
+        mirrored.applied_operations = list(coarse.applied_operations)
+        back: Any = self.to_ras.inverse(self.resample.inverse(mirrored))
+        return np.asarray(back.as_tensor()[0].numpy())
 
 
 class ReachRimd(MapTransform):
@@ -111,6 +153,8 @@ class ReachRimd(MapTransform):
         *,
         threshold: float = 0.5,
         rim_threshold: float = 0.3,
+        mirror_threshold: float | None = None,
+        mirror_spacing: float = 1.0,
         through_mm: float = 10.0,
         reach_mm: float = 20.0,
         min_relative_volume: float = 0.2,
@@ -121,6 +165,8 @@ class ReachRimd(MapTransform):
         self.reach = ReachRim(
             threshold=threshold,
             rim_threshold=rim_threshold,
+            mirror_threshold=mirror_threshold,
+            mirror_spacing=mirror_spacing,
             through_mm=through_mm,
             reach_mm=reach_mm,
             min_relative_volume=min_relative_volume,

@@ -57,6 +57,27 @@ def test_gaps_are_closed_and_nothing_gets_thicker(holed, truth, unsure):
     torch.testing.assert_close(torch.as_tensor(reached)[~raised], torch.as_tensor(unsure)[~raised])
 
 
+def test_what_the_network_finds_improbable_the_mirror_image_closes(holed, truth, unsure):
+    improbable = torch.where(torch.as_tensor(unsure) < 0.5, 0.01, torch.as_tensor(unsure))
+    improbable = MetaTensor(improbable, affine=holed.affine)
+    assert ReachRim(threshold=0.5, rim_threshold=0.3)(improbable, holed) is improbable
+    reached = ReachRim(threshold=0.5, rim_threshold=0.3, mirror_threshold=0.3)(improbable, holed)
+    before, after = _implant(improbable, holed), _implant(reached, holed)
+    raised = after & ~before
+    gaps = [border_gap(implant, truth, holed) for implant in (before, after)]
+    assert gaps[0] > 2 and gaps[1] < gaps[0] - 0.5
+    # The phantom is nearly symmetric, so that the other side is right; a mirror image is no exact one.
+    assert raised.sum() > 0.1 * truth.sum() and (raised & truth).sum() > 0.7 * raised.sum()
+    torch.testing.assert_close(torch.as_tensor(reached)[~raised], torch.as_tensor(improbable)[~raised])
+
+
+def test_where_nothing_is_open_the_mirror_image_adds_nothing(holed, truth):
+    sure = torch.where(truth | (holed.as_tensor() > 0), 1.0, 0.0)
+    reached = ReachRim(threshold=0.5, mirror_threshold=0.3)(MetaTensor(sure, affine=holed.affine), holed)
+    added = _implant(reached, holed) & ~truth
+    assert added.sum() < 0.02 * truth.sum()
+
+
 def test_unsure_voxels_far_from_an_implant_and_answers_without_one_stay(holed, truth, unsure):
     nothing = torch.where(truth, 0.35, torch.as_tensor(unsure))
     assert ReachRim(threshold=0.5)(MetaTensor(nothing, affine=holed.affine), holed).max() == 1
@@ -83,3 +104,9 @@ def test_orientation_does_not_matter_and_keys_are_read(holed, unsure):
 def test_thresholds_that_make_no_sense_are_refused(pair):
     with pytest.raises(InputError, match="rim_threshold"):
         ReachRim(threshold=pair[0], rim_threshold=pair[1])
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0])
+def test_a_fraction_of_the_mirror_image_that_makes_no_sense_is_refused(fraction):
+    with pytest.raises(InputError, match="mirror_threshold"):
+        ReachRim(mirror_threshold=fraction)
