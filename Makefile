@@ -89,7 +89,7 @@ bench-paper: $(VENV)/.installed
 
 bench-paper-accuracy: $(VENV)/.installed
 	$(VENV)/bin/python -W ignore -m benchmarks.paper_accuracy \
-		$(if $(PATIENTS),--patients $(PATIENTS)) $(if $(BRAINS),--brains $(BRAINS)) $(BENCH_ARGS)
+		$(if $(PATIENTS),--patients $(PATIENTS)) $(if $(BRAINS),--brains $(BRAINS)) --bundle $(BUNDLE) $(BENCH_ARGS)
 
 clean:
 	rm -rf $(VENV) $(DEMO_VENV) $(DEMO_OUTPUT)

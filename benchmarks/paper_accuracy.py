@@ -3,7 +3,8 @@
     python -m benchmarks.paper_accuracy --patients DIR --brains ../shared/data/brain_mandible_deepmind
 
 The counterpart of table 2 and figures 2 to 4 of Li et al., Sci. Rep. 13:20229 (2023). Every network is trained here,
-on the same small budget of processor time at each size, from coarse to fine, and scored on skulls it never saw. A run
+on the same small budget of processor time at each size, from coarse to fine, and scored on skulls it never saw; the
+bundle, trained elsewhere and for longer, has a row beside them. A run
 that was killed goes on from ``--work-dir``; without an option of data its kind of skulls is left out.
 """
 
@@ -14,16 +15,18 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from monai.data import MetaTensor
 
 from benchmarks.paper_accuracy_page import page, write_figures
 from benchmarks.paper_skulls import CTSkulls, MRILikeSkulls, Skulls, test_phantoms, training_phantoms
 from benchmarks.paper_training import make_network, predict, train
-from benchmarks.skull_cases import SkullCase
+from benchmarks.skull_cases import BUNDLE, SkullCase
+from benchmarks.skull_networks import BundleMethod
 from monai_sparse_refine.data import complete_skulls, read_split
 from monai_sparse_refine.errors import InputError, or_exit
 from monai_sparse_refine.files import atomic_path
@@ -35,6 +38,8 @@ SPLIT = REPOSITORY / "bundles" / "skull_completion" / "docs" / "split.json"
 SIZES = {"ct": (64, 128, 256, 512), "mri": (30, 60, 90, 120)}
 NETWORKS = ("sparse ch1", "dense ch1", "sparse ch2")
 IDENTITY = "input mask (identity)"
+SHIPPED = "skull_completion bundle"
+Complete = Callable[[MetaTensor], torch.Tensor]
 FINE = 128  # above this in-plane size fewer skulls are scored
 
 
@@ -53,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for size in sizes:
             count = options.max_cases if size <= FINE else options.fine_cases
             cases = list(skulls.test_cases(size, count=count))
-            for name in (IDENTITY, *options.networks):
+            shipped = [SHIPPED] if options.bundle and key == "ct" else []
+            for name in (IDENTITY, *options.networks, *shipped):
                 rows += _scores(options, name, cases, _stage_of(trained.get((skulls.name, name), {}), size))
     output = Path(options.output)
     write_case_table(rows, output / "paper_accuracy.csv")
@@ -92,6 +98,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--test-voxels", type=float, default=1e7, help="largest volume that the dense twin is applied to"
+    )
+    parser.add_argument(
+        "--bundle", help=f"completion bundle to score beside them, such as {BUNDLE.name}'s folder"
     )
     parser.add_argument("--fine-cases", type=int, default=4, help=f"test skulls above {FINE} in-plane voxels")
     parser.add_argument("--max-cases", type=int, help="test skulls up to there")
@@ -157,16 +166,11 @@ def _scores(
     largest = max(case.complete.numel() for case in cases)
     if "dense" in name and largest > options.test_voxels:
         return []
-    network = None
-    if stage is not None:
-        network = make_network(name, engine=options.engine, seed=options.seed)
-        network.load_state_dict(torch.load(folder / f"weights_{stage}.pt", weights_only=True))
+    complete = _method(options, name, folder, stage)
     rows = []
     for case in cases:
         bone, true = case.defective > 0, case.complete > 0
-        found_mask = (
-            torch.zeros_like(bone) if network is None else predict(network, case.defective.as_tensor())
-        )
+        found_mask = complete(case.defective)
         whole = bone | found_mask
         rows.append(
             {
@@ -179,7 +183,7 @@ def _scores(
                 "dice": dice(whole, true),
                 "re_percent": reconstruction_error(whole, true),
                 "implant_dice": dice(whole & ~bone, true & ~bone),
-                "own_dice": dice(found_mask, true) if network is not None else None,
+                "own_dice": dice(found_mask, true) if stage is not None else None,
                 "occupied": int(true.sum()),
                 "volume": true.numel(),
             }
@@ -188,6 +192,18 @@ def _scores(
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(rows), encoding="utf-8")
     return rows
+
+
+def _method(options: argparse.Namespace, name: str, folder: Path, stage: int | None) -> Complete:
+    """What finds the missing bone of a defective skull [1, X, Y, Z], as bool of that shape."""
+    if name == SHIPPED:
+        bundle = BundleMethod(options.bundle, engine=options.engine)
+        return lambda defective: bundle(defective).as_tensor() > 0
+    if stage is None:
+        return lambda defective: torch.zeros_like(defective.as_tensor(), dtype=torch.bool)
+    network = make_network(name, engine=options.engine, seed=options.seed)
+    network.load_state_dict(torch.load(folder / f"weights_{stage}.pt", weights_only=True))
+    return lambda defective: predict(network, defective.as_tensor())
 
 
 def _folder(options: argparse.Namespace, skulls: str, name: str) -> Path:

@@ -58,6 +58,7 @@ def page(
         "equal cost, and its values are those of short training. A size without training gets the weights of",
         "the next coarser one. One training run, one seed.",
         "",
+        *_BUNDLE_ROW[: 3 * bool(options.bundle)],
         f"Training: one skull a step, Adam with AMSGrad, learning rate {first:g} at the first and {later:g} at",
         f"each later size, falling to a tenth; the paper's loss with weight {KNOWN_WEIGHT:g} for what the input holds;",
         f"sparse networks keep voxels of logit above {KEEP_THRESHOLD:g} until the last level. The stream of skulls",
@@ -82,6 +83,11 @@ def page(
     return "\n".join(lines)
 
 
+_BUNDLE_ROW = (
+    "The row of the bundle is what this package ships: another network, with guesses for input, trained for hours",
+    "on the patients of the same split. It says what is reached at each size, not what a network is worth.",
+    "",
+)
 _DATA = {
     CT: (
         "Bone of radiotherapy patients (masks exported by `python -m monai_sparse_refine.data.head_masks`; voxels\n"

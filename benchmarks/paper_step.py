@@ -45,6 +45,17 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
         raise
 
 
+def compile_kernels(engine: str, device: str) -> None:
+    """Train a small network for a step: the engine may compile its kernels at first use, once a machine.
+
+    Belongs in a process of its own too, since buffers that a step leaves behind would hide what the next one takes.
+    """
+    for dimensions in (2, 3):
+        distance = torch.cartesian_prod(*[torch.arange(16.0) - 7.5] * dimensions).norm(dim=1)
+        ball = (distance < 5).float().reshape(1, 1, *[16] * dimensions).to(device)
+        _training_step(_network("sparse ch1", engine, dimensions).to(device), ball, ball)()
+
+
 def _measure(spec: dict[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(spec["threads"])
     with np.load(spec["case"]) as case:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.paper_growth import make_outlines
-from benchmarks.paper_runner import add_arguments, sweep
+from benchmarks.paper_runner import add_arguments, prepare, sweep
 from benchmarks.paper_tables_page import draw_growth, draw_sizes, page
 from monai_sparse_refine.data import skull_phantom
 from monai_sparse_refine.files import atomic_path
@@ -37,6 +37,7 @@ SLICE_MM = 1.0
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     options = _options(arguments)
+    prepare(options)
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         skulls = make_cases(options.sizes, Path(folder), seed=options.seed) if options.sizes else {}

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks import paper_accuracy
-from benchmarks.paper_accuracy import main
+from benchmarks.paper_accuracy import SHIPPED, main
+from benchmarks.skull_cases import BUNDLE
 from monai_sparse_refine.data import phantom_cases
 
 
@@ -30,7 +31,7 @@ def arguments(tmp_path, monkeypatch):
         "--test-brains",
         "1",
         *["--networks", "sparse ch1", "dense ch1", "--seconds", "0.1", "0.1", "--max-cases", "1"],
-        *["--training-sizes", "1", "2"],
+        *["--training-sizes", "1", "2", "--bundle", str(BUNDLE)],
         *["--work-dir", str(tmp_path / "work"), "--output", str(tmp_path / "out")],
     ]
 
@@ -45,12 +46,23 @@ def test_everything_is_scored_and_a_second_run_does_nothing_again(tmp_path, argu
         (skulls, size, method)
         for skulls, sizes in (("CT skulls", ("32", "48")), ("MRI-like skulls", ("16", "24")))
         for size in sizes
-        for method in methods
+        for method in (*methods, *([SHIPPED] if skulls == "CT skulls" else []))
     }
+    shipped = [float(row["implant_dice"]) for row in rows if row["method"] == SHIPPED]
+    assert min(shipped) > 0.3  # grids of 7 and 4.7 mm
     identity = [row for row in rows if row["method"] == methods[0]]
     assert all(float(row["implant_dice"]) == 0 and float(row["dice"]) < 1 for row in identity)
-    fine = {row["method"]: row["weights_of"] for row in rows if row["size"] == "48"}
-    assert fine == {methods[0]: "", "sparse ch1": "32", "dense ch1": "48"}  # see --training-sizes
+    fine = {
+        row["method"]: row["weights_of"]
+        for row in rows
+        if (row["skulls"], row["size"]) == ("CT skulls", "48")
+    }
+    assert fine == {
+        methods[0]: "",
+        SHIPPED: "",
+        "sparse ch1": "32",
+        "dense ch1": "48",
+    }  # see --training-sizes
     page = (tmp_path / "out" / "paper_accuracy.md").read_text()
     assert "Not trained at 48: sparse ch1" in page and "## MRI-like skulls" in page
     for name in ("boxes", "voxels"):
