@@ -116,7 +116,7 @@ def test_masks_of_other_networks_are_refined_without_the_unet(preset, rendered):
     data = {"pred": MetaTensor(source, affine=labels.affine), "ct": ct}
     truth = np.asarray(labels)
     before = {organ: dice(np.isin(source, ids[organ]), truth == n) for organ, (n,) in SEGTHOR.items()}
-    for image_key, mean_gain, worst in ((None, 0.005, -0.02), ("ct", 0.05, 0.01)):
+    for image_key, mean_gain, worst in ((None, 0.005, -0.02), ("ct", 0.05, -0.01)):
         refine = SparseRefined(
             "pred",
             bundle="thoracic_organ_refinement",
@@ -138,7 +138,7 @@ def test_masks_of_other_networks_are_refined_without_the_unet(preset, rendered):
         assert np.mean(list(gains.values())) > mean_gain and min(gains.values()) > worst, gains
         lost = (labels == 2) & (source == 0)
         filled = torch.isin(pred, torch.tensor(ids["heart"])) & lost
-        assert filled.sum() > (0.2 if image_key is None else 0.7) * lost.sum()
+        assert filled.sum() > (0.2 if image_key is None else 0.5) * lost.sum()
 
 
 def test_the_bundle_is_found_and_has_its_weights():
