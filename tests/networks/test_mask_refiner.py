@@ -170,7 +170,9 @@ def test_separate_heads_answer_each_for_its_kind(engine_name, holed):
     kinds[0, 1], kinds[1, 2] = holed[0, 0], holed[0, 0]
     x = torch.cat([holed.expand(2, *holed.shape[1:]), kinds], dim=1)
     logits = several(x)
-    assert torch.equal(logits[:1], one(holed)) and bool((logits[1] < -10).all())
+    # A product with three columns may round unlike one with one, by the machine.
+    torch.testing.assert_close(logits[:1], one(holed), rtol=1e-5, atol=1e-5)
+    assert bool((logits[1] < -10).all())
 
 
 def test_head_channels_that_are_not_there_are_named():
