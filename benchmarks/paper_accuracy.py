@@ -3,9 +3,9 @@
     python -m benchmarks.paper_accuracy --patients DIR --brains ../shared/data/brain_mandible_deepmind
 
 The counterpart of table 2 and figures 2 to 4 of Li et al., Sci. Rep. 13:20229 (2023). Every network is trained here,
-on the same small budget of processor time at each size, from coarse to fine, and scored on skulls it never saw; the
-bundle, trained elsewhere and for longer, has a row beside them. A run
-that was killed goes on from ``--work-dir``; without an option of data its kind of skulls is left out.
+on the same small budget of processor time at each size, from coarse to fine, and scored on skulls it never saw; with
+``--bundle`` the bundle, trained elsewhere and for longer, has a row beside them. A run that was killed goes on from
+``--work-dir``; without an option of data its kind of skulls is left out.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from monai.data import MetaTensor
 from benchmarks.paper_accuracy_page import page, write_figures
 from benchmarks.paper_skulls import CTSkulls, MRILikeSkulls, Skulls, test_phantoms, training_phantoms
 from benchmarks.paper_training import make_network, predict, train
-from benchmarks.skull_cases import BUNDLE, SkullCase
+from benchmarks.skull_cases import SkullCase
 from benchmarks.skull_networks import BundleMethod
 from monai_sparse_refine.data import complete_skulls, read_split
 from monai_sparse_refine.errors import InputError, or_exit
@@ -99,9 +99,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--test-voxels", type=float, default=1e7, help="largest volume that the dense twin is applied to"
     )
-    parser.add_argument(
-        "--bundle", help=f"completion bundle to score beside them, such as {BUNDLE.name}'s folder"
-    )
+    parser.add_argument("--bundle", help="folder of a completion bundle to score beside them")
     parser.add_argument("--fine-cases", type=int, default=4, help=f"test skulls above {FINE} in-plane voxels")
     parser.add_argument("--max-cases", type=int, help="test skulls up to there")
     parser.add_argument("--engine", default="native", help="auto, native or minkowski")

@@ -58,7 +58,7 @@ def page(
         "equal cost, and its values are those of short training. A size without training gets the weights of",
         "the next coarser one. One training run, one seed.",
         "",
-        *_BUNDLE_ROW[: 3 * bool(options.bundle)],
+        *(_BUNDLE_ROW if options.bundle else ()),
         f"Training: one skull a step, Adam with AMSGrad, learning rate {first:g} at the first and {later:g} at",
         f"each later size, falling to a tenth; the paper's loss with weight {KNOWN_WEIGHT:g} for what the input holds;",
         f"sparse networks keep voxels of logit above {KEEP_THRESHOLD:g} until the last level. The stream of skulls",
