@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import MapTransform, Orientation, Transform
+from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends
 from torch import Tensor
 
@@ -17,7 +17,7 @@ from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.transforms.implant import ExtractImplant
 from monai_sparse_refine.transforms.implant_cleaning import through_wall
 from monai_sparse_refine.transforms.mirror import MirrorImage
-from monai_sparse_refine.transforms.resample import ResampleToSpacing
+from monai_sparse_refine.transforms.ras_grid import on_ras_grid
 from monai_sparse_refine.transforms.vault import cranial_middle
 from monai_sparse_refine.volume import as_mask, spacing_of
 
@@ -73,11 +73,10 @@ class ReachRim(Transform):
         self.threshold = threshold
         self.rim_threshold = rim_threshold
         self.mirror_threshold = mirror_threshold
+        self.mirror_spacing = mirror_spacing
         self.through_mm = through_mm
         self.reach_mm = reach_mm
         self.extract = ExtractImplant(min_relative_volume=min_relative_volume)
-        self.to_ras = Orientation(axcodes="RAS", labels=None)
-        self.resample = ResampleToSpacing(mirror_spacing, threshold=None)
         self.mirror = MirrorImage(threshold=None)
 
     def __call__(self, probability: Tensor, defective: MetaTensor) -> Tensor:  # type: ignore[override]
@@ -97,8 +96,8 @@ class ReachRim(Transform):
             return probability
         out = self._raised(plain, (plain[0] >= self.rim_threshold).cpu().numpy(), bone, defective, middle)
         if self.mirror_threshold is not None:
-            other_side = self._mirrored(bone, defective) >= self.mirror_threshold
-            out = self._raised(out, other_side, bone, defective, middle)
+            other_side = on_ras_grid(self.mirror, bone, defective, spacing=self.mirror_spacing)
+            out = self._raised(out, other_side >= self.mirror_threshold, bone, defective, middle)
         if out is plain:
             return probability
         return MetaTensor(out, meta=probability.meta) if isinstance(probability, MetaTensor) else out
@@ -130,15 +129,6 @@ class ReachRim(Transform):
         # Over the threshold for those who compare with > too.
         enough = float(np.nextafter(np.float32(self.threshold), np.float32(1)))
         return torch.where(raised, plain.clamp(min=enough), plain)
-
-    def _mirrored(self, bone: np.ndarray, like: MetaTensor) -> np.ndarray:
-        """Fraction of bone of every voxel in the mirror image, on the skull's own grid [X, Y, Z]."""
-        source = MetaTensor(torch.from_numpy(bone[None].astype(np.float32)), affine=like.affine)
-        coarse: Any = self.resample(self.to_ras(source))
-        mirrored = MetaTensor(self.mirror(coarse), meta=dict(coarse.meta))
-        mirrored.applied_operations = list(coarse.applied_operations)
-        back: Any = self.to_ras.inverse(self.resample.inverse(mirrored))
-        return np.asarray(back.as_tensor()[0].numpy())
 
 
 class ReachRimd(MapTransform):

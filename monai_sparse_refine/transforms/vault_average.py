@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import MapTransform, Orientation, Transform
+from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends
 from scipy import ndimage
 from torch import Tensor
 
 from monai_sparse_refine.metrics import dice
 from monai_sparse_refine.transforms.implant import ExtractImplant
-from monai_sparse_refine.transforms.resample import ResampleToSpacing
+from monai_sparse_refine.transforms.ras_grid import on_ras_grid
 from monai_sparse_refine.transforms.vault_surface import InterpolateVault
 from monai_sparse_refine.volume import as_mask, bounding_box, spacing_of
 
@@ -69,8 +69,7 @@ class AverageVault(Transform):
         self.ring_mm = ring_mm
         self.finest_mm = finest_mm
         self.margin_mm = margin_mm
-        self.to_ras = Orientation(axcodes="RAS", labels=None)
-        self.resample = ResampleToSpacing(spacing, threshold=None)
+        self.spacing = spacing
         self.interpolate = InterpolateVault()
         self.extract = ExtractImplant(min_relative_volume=min_relative_volume)
 
@@ -126,12 +125,7 @@ class AverageVault(Transform):
 
     def _fill(self, bone: np.ndarray, like: MetaTensor) -> np.ndarray:
         """Fraction of every voxel that the interpolated vault fills, on the skull's own grid [X, Y, Z]."""
-        source = MetaTensor(torch.from_numpy(bone[None].astype(np.float32)), affine=like.affine)
-        fine: Any = self.resample(self.to_ras(source))
-        filled = MetaTensor(self.interpolate(fine), meta=dict(fine.meta))
-        filled.applied_operations = list(fine.applied_operations)
-        back: Any = self.to_ras.inverse(self.resample.inverse(filled))
-        return np.asarray(back.as_tensor()[0].numpy())
+        return on_ras_grid(self.interpolate, bone, like, spacing=self.spacing)
 
 
 class AverageVaultd(MapTransform):
