@@ -84,6 +84,7 @@ both = [torch.zeros_like(gradient) for _ in range(2)]
 dist.all_gather(both, gradient)
 assert gradient.abs().sum() > 0 and torch.equal(*both), "gradients differ"
 dist.barrier()  # a process that leaves while the other one still talks aborts it
+del network  # it holds the group, whose threads must not outlive it
 dist.destroy_process_group()
 """
 
