@@ -106,17 +106,19 @@ def paint_body(body: Body, organs: np.ndarray, mm: np.ndarray, rng: np.random.Ge
     # The lungs narrow to their apices.
     lung &= radius < np.clip(0.95 - 0.55 * (z - (top - 70)) / 90, 0.3, 1.0)
     abdomen = inside & (z <= body.heart[0, 2] + 45) & ~lung
-    liver = rng.uniform(70, 130)
-    hu[abdomen] = np.where(x > body.centre[0], liver, rng.uniform(20, 80))[:, 0, 0][np.nonzero(abdomen)[0]]
+    # The liver's left lobe lies under the heart, in some patients all of it.
+    lobe = body.centre[0] - rng.uniform(-10, 80)
+    densities = np.where(x > lobe, rng.uniform(60, 130), rng.uniform(20, 80))[:, 0, 0]
+    hu[abdomen] = densities[np.nonzero(abdomen)[0]]
     vessels = smooth_noise(rng, shape, mm, 5.0)
     near_hilum = np.exp(-(((z - (body.heart[1, 2] + 10)) / 60) ** 2)) * (radius < 0.6)
     hu[lung] = (rng.uniform(-900, -740) + 25 * texture)[lung]
     hu[lung & (vessels > 2.3 - 0.5 * near_hilum)] = rng.uniform(20, 200)
     _paint_lung_disease(hu, body, lung, mm, rng)
 
-    # The mediastinum: fat around the organs, with nodes, thymus and small vessels in it.
+    # The mediastinum: fat around the organs, in places none, with nodes, thymus and small vessels in it.
     distance = distance_mm(organs > 0, mm)
-    reach = rng.uniform(7, 13) + 4 * smooth_noise(rng, shape, mm, 35.0)
+    reach = rng.uniform(1, 11) + 4 * smooth_noise(rng, shape, mm, 35.0)
     middle = np.abs(x - body.centre[0]) < rng.uniform(10, 18)
     in_depth = (y > body.spine) & (y < body.heart[1, 1] + 12)
     mediastinum = inside & ((distance < reach) | (middle & in_depth)) & ((z > body.heart[0, 2] - 5) | lung)

@@ -18,7 +18,7 @@ def paint_unlabelled(
     hu: np.ndarray, body: Body, organs: np.ndarray, mm: np.ndarray, rng: np.random.Generator
 ) -> None:
     """Pulmonary artery, superior vena cava, azygos vein, branches of the arch, bronchi."""
-    contrast = rng.uniform(150, 420) if rng.uniform() < 0.85 else rng.uniform(40, 60)
+    contrast = rng.uniform(150, 550) if rng.uniform() < 0.85 else rng.uniform(40, 60)
     low, high = body.heart
     top = np.array([(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, high[2]])
     trunk = top + rng.uniform(-8, 8, 3)
@@ -49,7 +49,7 @@ def paint_unlabelled(
 
 def paint_organs(hu: np.ndarray, organs: np.ndarray, mm: np.ndarray, rng: np.random.Generator) -> None:
     """The organs' own densities, just where their masks are; the trachea's wall lies around its air."""
-    contrast = rng.uniform(160, 420) if rng.uniform() < 0.8 else rng.uniform(38, 55)
+    contrast = rng.uniform(160, 550) if rng.uniform() < 0.8 else rng.uniform(38, 55)
     esophagus = rng.uniform(30, 60)
     air_in_esophagus = rng.uniform(0.6, 2.2)  # standard deviations of the noise above which its lumen is open
     for number in (_ESOPHAGUS, _HEART, _AORTA, _TRACHEA):
