@@ -142,7 +142,8 @@ def unet_settings(bundle: Path) -> dict[str, Any]:
     parser = ConfigParser()
     parser.read_config(bundle / "configs" / "inference.json")
     parser["bundle_root"] = str(bundle)
-    return {name: parser.get_parsed_content(name) for name in ("weights", "passes", "recut", "heart_neck_mm")}
+    names = ("weights", "passes", "recut", "recut_blur_mm", "heart_neck_mm")
+    return {name: parser.get_parsed_content(name) for name in names}
 
 
 def dense_twin(recipe: RefineRecipe, weights: Path | str, *, device: str) -> RefineRecipe:

@@ -11,10 +11,11 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer, SimpleInferer
 from monai.networks.utils import eval_mode
 from monai.transforms import Compose
+from scipy import ndimage
 from torch import Tensor, nn
 
 from monai_sparse_refine.errors import InputError
-from monai_sparse_refine.volume import affine_of_box, as_mask, bounding_box
+from monai_sparse_refine.volume import affine_of_box, as_mask, bounding_box, spacing_of
 
 __all__ = ["CERTAIN", "RefineRecipe", "by_label"]
 
@@ -53,6 +54,8 @@ class RefineRecipe:
         recut: without intensities, but with the dense network's probability: the mask that is refined is cut anew from
             it, where it is above this; a number, or a dict of them by the label's name. None, or a label that is not
             in the dict: the mask stays as it is.
+        recut_blur_mm: standard deviation, mm, of a Gaussian that smooths the probability before: one that was
+            interpolated from a coarse grid has this grid's steps. 0: as it is.
         margin: voxels around the label's bounding box that the network sees; None shows it the whole volume.
         adjust: takes the probabilities [1, X, Y, Z] and the input mask, and returns other probabilities, such as
             :class:`monai_sparse_refine.transforms.AverageVault`; or several such steps in turn.
@@ -77,6 +80,7 @@ class RefineRecipe:
         hysteresis: float | Sequence[float] = 0.0,
         passes: Passes | Mapping[str, Passes] = 1,
         recut: float | Mapping[str, float] | None = None,
+        recut_blur_mm: float = 0.0,
         margin: int | None = 16,
         adjust: Adjust | Sequence[Adjust] | None = None,
         keep_input: bool = False,
@@ -107,6 +111,8 @@ class RefineRecipe:
             raise InputError(
                 f"recut is {recut}; expected a probability between 0 and 1, or a dict of them by label"
             )
+        if not recut_blur_mm >= 0:
+            raise InputError(f"recut_blur_mm is {recut_blur_mm}; expected 0 mm or more")
         if margin is not None and margin < 0:
             raise InputError(f"margin is {margin}; expected 0 or more voxels, or None for the whole volume")
         if intensity_window is not None and not intensity_window[0] < intensity_window[1]:
@@ -119,6 +125,7 @@ class RefineRecipe:
         self.hysteresis = leeway
         self.passes = passes
         self.recut = recut
+        self.recut_blur_mm = recut_blur_mm
         self.margin = margin
         self.adjust: list[Adjust] = [] if adjust is None else [adjust] if callable(adjust) else list(adjust)
         self.keep_input = keep_input or additions is not None
@@ -191,7 +198,11 @@ class RefineRecipe:
         limit = self.recut.get(label) if isinstance(self.recut, Mapping) else self.recut
         if limit is None:
             return mask
-        inside = _as_probability(probability, mask) > limit
+        soft = _as_probability(probability, mask)
+        if self.recut_blur_mm:
+            sigma = [self.recut_blur_mm / step for step in spacing_of(mask)]
+            soft = ndimage.gaussian_filter(soft, sigma, mode="nearest", truncate=3.0)
+        inside = soft > limit
         # A network that was sure of nothing has not said that nothing is there.
         return (
             MetaTensor(torch.from_numpy(inside)[None].to(mask.dtype), affine=mask.affine)

@@ -749,6 +749,25 @@ def test_without_intensities_the_mask_is_cut_anew_from_the_probability(recut, wi
     assert np.count_nonzero(graded) == size  # 0.95 is nowhere: the mask stays
 
 
+def test_a_probability_is_smoothed_in_mm_before_the_mask_is_cut_anew():
+    """A single voxel below 0.5 within a slab, and one above it outside: both are steps of a coarse grid."""
+    soft = np.zeros((1, *SHAPE), np.float32)
+    soft[0, :6] = 1.0
+    soft[0, 3, 4, 4], soft[0, 9, 4, 4] = 0.3, 0.8
+    slab = np.zeros((1, *SHAPE), np.uint8)
+    slab[0, :6] = 1
+    for spacing, blur, same in ((1.0, 1.5, True), (1.0, 0.0, False), (30.0, 1.5, False)):
+        recipe = RefineRecipe(Grow(), passes=0, recut=0.5, recut_blur_mm=blur)
+        mask = MetaTensor(torch.from_numpy(slab), affine=np.diag([spacing] * 3 + [1.0]))
+        graded = recipe.refine(mask, probability=torch.from_numpy(soft))
+        assert np.array_equal(graded > 0, slab[0] > 0) == same
+
+
+def test_a_negative_blur_is_told():
+    with pytest.raises(InputError, match="recut_blur_mm"):
+        RefineRecipe(Grow(), recut=0.5, recut_blur_mm=-1.0)
+
+
 def test_without_probability_nothing_is_cut_anew():
     source = MetaTensor(torch.from_numpy((label_map() == 3).astype(np.uint8)), affine=np.eye(4))
     graded = RefineRecipe(Grow(), passes=0, recut=0.1).refine(source)
