@@ -154,7 +154,7 @@ def test_masks_of_other_networks_are_refined_once_and_their_necks_stay():
     assert foreign.passes == 1 and foreign.prepare["heart"].neck_mm is None
     assert own.passes["aorta"] == [2, 0] and own.prepare["heart"].neck_mm == 20
     assert own.clean["heart"].neck_mm is None
-    assert foreign.recut is None and set(own.recut) == set(SEGTHOR) and own.recut_blur_mm == 1.5
+    assert foreign.recut is None and set(own.recut) == set(SEGTHOR) and own.recut_blur_mm == 2.0
     states = [recipe.network.state_dict()["network.stem.0.kernel"] for recipe in (foreign, own)]
     assert not states[0][:, -1].any() and states[1][:, -1].any()  # who knows the organ's own intensity
 
