@@ -114,13 +114,12 @@ def _wall_and_thrombus(part: np.ndarray, mask: np.ndarray, mm: np.ndarray, rng: 
     """The vessel's wall, and clots on it, neither of which takes contrast."""
     if rng.uniform() < 0.6:
         part[mask & ~grown(mask, mm, -rng.uniform(0.8, 1.6))] = rng.uniform(35, 65)
-    if rng.uniform() < 0.35:
-        # In an aneurysm they leave contrast a part of the vessel alone.
-        depth = rng.uniform(3.0, 14.0)
+    if rng.uniform() < 0.25:
+        depth = rng.uniform(3.0, 6.0)
         clot = (
             mask
             & ~grown(mask, mm, -depth)
-            & (smooth_noise(rng, mask.shape, mm, 40.0) > rng.uniform(-0.3, 1.3))
+            & (smooth_noise(rng, mask.shape, mm, 40.0) > rng.uniform(0.3, 1.3))
         )
         part[clot] = rng.uniform(25, 60)
 
