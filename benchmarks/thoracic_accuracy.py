@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         for settings in (unet_settings(bundle), {})
     )
-    refine, refine_foreign = refiner(recipe, bundle), refiner(foreign, bundle)
+    refine, refine_foreign = refiner(recipe, bundle), refiner(foreign, None)
     twin = None
     if options.twin_weights is not None:
         other = or_exit(dense_twin, recipe, options.twin_weights, device=options.device)

@@ -130,8 +130,10 @@ def classical(labels: MetaTensor) -> MetaTensor:
     return MetaTensor(out, meta=labels.meta)
 
 
-def refiner(recipe: RefineRecipe, bundle: Path) -> SparseRefine:
-    """A recipe behind the label preset of SegTHOR, with the bounds of the gate in the bundle's inference."""
+def refiner(recipe: RefineRecipe, bundle: Path | None) -> SparseRefine:
+    """A recipe behind the label preset of SegTHOR, with the bounds of the gate in a bundle's inference, or the usual."""
+    if bundle is None:
+        return SparseRefine(network=recipe, label_preset="segthor")
     parser = ConfigParser()
     parser.read_config(bundle / "configs" / "inference.json")
     return SparseRefine(network=recipe, label_preset="segthor", gate=parser.get_parsed_content("gate"))

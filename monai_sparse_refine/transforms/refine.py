@@ -204,7 +204,7 @@ class SparseRefine(Transform):
                     device=self.device,
                 )
             if self.gate is not None:
-                refused = self.gate.compare(before, graded > 0)
+                refused = self.gate.compare(before, graded > 0, label.name)
         except FloatingPointError as error:
             refused = str(error)
             warnings.warn(f"label {label.name} is left as it is: {refused}", stacklevel=4)
@@ -223,7 +223,9 @@ class SparseRefine(Transform):
         while gate is not None and not settled:
             settled = True
             for label in list(claims.claims):
-                reason = gate.compare(*claims.result(label)) or gate.reason_to_give_back(claims.taken(label))
+                reason = gate.compare(*claims.result(label), label.name) or gate.reason_to_give_back(
+                    claims.taken(label)
+                )
                 if reason:
                     claims.withdraw(label)
                     rows[label].update(gated=True, reason=f"with what other labels took, {reason}")

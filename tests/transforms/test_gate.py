@@ -44,6 +44,20 @@ def test_what_others_may_take_has_a_bound_of_its_own():
     assert "lost 30.0 % of what it keeps, at most 25 %" in gate.reason_to_give_back(0.3)
 
 
+def test_a_label_may_have_a_bound_of_its_own():
+    gate = as_gate({"max_volume_change": None, "min_dice": {"aorta": 0.9, "heart": None}})
+    before, after = np.zeros(10, bool), np.zeros(10, bool)
+    before[:4], after[:3] = True, True  # Dice 6 / 7
+    assert "0.857" in gate.compare(before, after, "aorta")
+    assert not gate.compare(before, after, "heart") and not gate.compare(before, after, "trachea")
+
+
+@pytest.mark.parametrize("bound", [{"aorta": 1.5}, {"aorta": "much"}])
+def test_an_impossible_bound_of_a_label_is_told(bound):
+    with pytest.raises(InputError, match="min_dice"):
+        as_gate({"min_dice": bound})
+
+
 def test_an_empty_label_may_stay_empty():
     assert RefineGate().compare(line(0, 0), line(0, 0)) == ""
 
