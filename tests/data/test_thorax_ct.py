@@ -53,6 +53,18 @@ def test_organs_have_their_densities(rendered):
     assert 0.05 < ((ct < -650) & (ct > -950)).mean() < 0.6  # lungs
 
 
+def test_in_places_organs_touch_the_lungs_and_in_others_lie_in_fat():
+    from scipy import ndimage
+
+    lungs = []
+    for seed in range(8):
+        ct, labels = (np.asarray(volume)[0] for volume in render_thorax_ct(organs(), seed=seed))
+        heart = labels == 2
+        ring = ndimage.binary_dilation(heart, iterations=2) & ~ndimage.binary_dilation(heart) & (labels == 0)
+        lungs.append((ct[ring] < -500).mean())  # 4 to 8 mm from the heart
+    assert max(lungs) > 0.3 and min(lungs) < 0.15
+
+
 def _eroded(mask: np.ndarray) -> np.ndarray:
     from scipy import ndimage
 
