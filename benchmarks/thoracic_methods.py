@@ -131,7 +131,7 @@ def classical(labels: MetaTensor) -> MetaTensor:
 
 
 def refiner(recipe: RefineRecipe, bundle: Path | None) -> SparseRefine:
-    """A recipe behind the label preset of SegTHOR, with the bounds of the gate in a bundle's inference, or the usual."""
+    """A recipe behind the label preset of SegTHOR, with the bounds of the gate of a bundle's inference or the usual."""
     if bundle is None:
         return SparseRefine(network=recipe, label_preset="segthor")
     parser = ConfigParser()

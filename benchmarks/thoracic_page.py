@@ -25,10 +25,10 @@ _GOOD = (
 )
 _NOTES = (
     "- Weights, thresholds and rules were chosen on the two validation patients and on CTs rendered of training",
-    "  patients; nothing was tuned on these. But that CTs are rendered with walls, clots and stents, and with little fat",
-    "  between the organs and what is beside them, that the UNet is trained on cropped ones, and that the gate leaves an",
-    "  organ alone that changes more than any of the validation patients did, was decided after earlier versions had",
-    "  failed on the real CT below; so was that masks of other networks keep older weights.",
+    "  patients; nothing was tuned on these. But some things were decided after earlier versions had failed on the",
+    "  real CT below: that CTs are rendered with walls, clots and stents, and with little fat between the organs and",
+    "  what is beside them, that the UNet is trained on cropped ones, that masks of other networks keep older weights,",
+    "  and that the gate leaves an organ alone that changes more than any of the validation patients did.",
     '- "Masks alone" is what masks of another network get (`refine.json`); the other rows of ours, and the dense',
     "  refiner, have what is set for the bundle's own UNet (`passes`, `recut`, `gate` and others of",
     "  `inference.json`).",
