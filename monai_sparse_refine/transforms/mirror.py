@@ -17,6 +17,7 @@ from scipy.ndimage import distance_transform_edt, map_coordinates
 from scipy.optimize import minimize
 from torch import Tensor
 
+from monai_sparse_refine.transforms.mirror_registration import register_mirror
 from monai_sparse_refine.transforms.resample import resample_to_shape, working_shape
 
 
@@ -112,13 +113,18 @@ class MirrorImage(Transform):
     Args:
         append: return [mask, mirror] as two channels (a network's input) instead of the mirror alone.
         threshold: binarise the mirror at this value; None keeps the interpolated values, for masks of fractions.
+        register: deform the mirror image onto the bone there is (:func:`register_mirror`): heads are not quite
+            symmetric.
     """
 
     backend = [TransformBackends.TORCH, TransformBackends.NUMPY]
 
-    def __init__(self, *, append: bool = False, threshold: float | None = 0.5) -> None:
+    def __init__(
+        self, *, append: bool = False, threshold: float | None = 0.5, register: bool = False
+    ) -> None:
         self.append = append
         self.threshold = threshold
+        self.register = register
 
     def __call__(self, mask: Tensor) -> Tensor:
         """Mirror [1, X, Y, Z]; an empty mask mirrors to an empty one."""
@@ -130,6 +136,8 @@ class MirrorImage(Transform):
         if bool((plain >= 0.5).any()):
             plane = midsagittal_plane(plain[0], spacing=spacing)
             mirrored = mirror_image(plain, plane, spacing=spacing)
+            if self.register:
+                mirrored = register_mirror(mirrored, plain.float(), spacing=spacing)
             if self.threshold is not None:
                 mirrored = (mirrored >= self.threshold).to(plain.dtype)
         else:
@@ -150,10 +158,11 @@ class MirrorImaged(MapTransform):
         *,
         append: bool = False,
         threshold: float | None = 0.5,
+        register: bool = False,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.mirror = MirrorImage(append=append, threshold=threshold)
+        self.mirror = MirrorImage(append=append, threshold=threshold, register=register)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         out = dict(data)

@@ -77,7 +77,7 @@ class ReachRim(Transform):
         self.through_mm = through_mm
         self.reach_mm = reach_mm
         self.extract = ExtractImplant(min_relative_volume=min_relative_volume)
-        self.mirror = MirrorImage(threshold=None)
+        self.mirror = MirrorImage(threshold=None, register=True)
 
     def __call__(self, probability: Tensor, defective: MetaTensor) -> Tensor:  # type: ignore[override]
         """Raise.
