@@ -29,6 +29,7 @@ _SIMPLE = {"inferer": {"_target_": "SimpleInferer"}}
 VARIANTS: dict[str, dict[str, Any]] = {
     "the bundle": {},
     "without test-time mirroring": {"overrides": _SIMPLE},
+    "mirror image not registered": {"overrides": {"preprocessing#transforms#5#register": False}},
     "without averaging with the vault": {"overrides": {"postprocessing#transforms#2#finest_mm": 0.0}},
     "vault trusted by agreement alone": {"overrides": {"postprocessing#transforms#2#repetition": None}},
     "no lower threshold at the rim": {"overrides": {"rim_threshold": 0.45}},

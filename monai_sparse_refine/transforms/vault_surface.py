@@ -12,10 +12,10 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_dst_type
 from scipy import ndimage
-from skimage.restoration import inpaint_biharmonic
 from torch import Tensor
 
 from monai_sparse_refine.errors import InputError
+from monai_sparse_refine.transforms.inpaint import inpaint_tension
 from monai_sparse_refine.transforms.vault import Vault, vault_of
 
 __all__ = [
@@ -28,15 +28,16 @@ __all__ = [
 
 _REACH_DEG = 112.0  # how far from straight up the surface is mapped
 _WALL = (0.75, 1.3)  # bone between these shares of the model's radius is the vault's wall
+_TENSION_DEG = 4.5  # over how far the surface carries on its slope
 _SLAB = 8  # slices worked on at a time, to bound the memory
 
 
 def interpolate_vault(bone: np.ndarray, affine: np.ndarray) -> np.ndarray:
     """Fill the holes of a cranial vault between its two surfaces, as far as directions from its middle go.
 
-    Both surfaces are distances from the middle of the cranial cavity, mapped over the directions around straight
-    up (azimuthal equidistant) and continued into the directions without bone by biharmonic inpainting, which
-    carries on values and slopes.
+    The wall's two surfaces are distances from the middle of the cranial cavity, mapped over the directions around
+    straight up (azimuthal equidistant). Into the directions without bone their mean is continued as a plate under
+    tension, which carries on values and, at first, slopes, and the wall's thickness as a membrane.
 
     Args:
         bone: bool [X, Y, Z], the third axis running up.
@@ -148,15 +149,16 @@ def _surfaces(
     missing_inside = missing & (np.linalg.norm(grid, axis=-1) * pitch <= _REACH_DEG)
     if missing.all() or not missing_inside.any():
         return None
+    # Beyond the map's circle the wall's median stands for what is not known.
+    inner, outer = (
+        np.where(missing, np.median(s[~missing]), s) for s in (inner - half_voxel, outer + half_voxel)
+    )
     # Pixels at the hole's edge have some bone and some of the hole: their surfaces are not to be trusted.
-    square = np.ones((3, 3), dtype=bool)
-    unknown = ndimage.binary_dilation(missing_inside, square, iterations=2)
-    surfaces = []
-    for values, margin in ((inner, -half_voxel), (outer, half_voxel)):
-        # Beyond the map's circle the wall's median stands for what is not known.
-        known = np.where(missing, np.median(values[~missing]), values)
-        surfaces.append(inpaint_biharmonic(known, unknown) + margin)
-    return surfaces[0], surfaces[1], ndimage.binary_dilation(missing_inside, square)
+    hole = ndimage.binary_dilation(missing_inside, np.ones((3, 3), dtype=bool))
+    # The middle carries on its slope for a while; the thickness has none to carry on, or it would soon be negative.
+    middle = inpaint_tension((inner + outer) / 2, hole, length=_TENSION_DEG / pitch)
+    half = inpaint_tension(outer - inner, hole) / 2
+    return middle - half, middle + half, hole
 
 
 def _end_of_scan(bone: np.ndarray, slice_mm: float) -> int:

@@ -66,3 +66,24 @@ def test_a_bundles_own_weights_are_found(tmp_path):
     (bundle / "models").mkdir()
     shutil.move(_weights(tmp_path, as_it_is), bundle / "models" / "model.pt")
     assert isinstance(BundleMethod(bundle, overrides=COARSE, engine="native"), BundleMethod)
+
+
+@pytest.mark.parametrize(("file", "network"), [("skull_dense_twin", dense_twin), ("skull_ch1", paper_recipe)])
+def test_a_baseline_is_trained_as_it_is_scored(file, network):
+    training = ConfigParser()
+    configs = Path(__file__).resolve().parents[2] / "benchmarks" / "configs"
+    training.read_config([str(BUNDLE / "configs" / "train.json"), str(configs / f"{file}.json")])
+    inference = ConfigParser()
+    inference.read_config(str(BUNDLE / "configs" / "inference.json"))
+    inference["network_def"] = network(inference["network_def"])
+    trained, scored = (parser.get_parsed_content("network_def") for parser in (training, inference))
+    assert type(trained) is type(scored)
+    scored.load_state_dict(trained.state_dict())
+    trained_steps = [step["_target_"] for step in _enabled(training["train#random_transforms"])]
+    assert any(step.endswith("MirrorImaged") for step in trained_steps) == (trained.in_channels == 3)
+    checked_steps = [step["_target_"] for step in _enabled(training["validate#cut"])]
+    assert any(step.endswith("MirrorImaged") for step in checked_steps) == (trained.in_channels == 3)
+
+
+def _enabled(steps: list) -> list:
+    return [step for step in steps if not step.get("_disabled_", False)]

@@ -8,10 +8,10 @@ from tests.transforms.test_mirror import SPACING, _head
 
 
 def _bent(head: np.ndarray, mm: float) -> np.ndarray:
-    """The head with its right half moved to the front by up to ``mm``, smoothly."""
+    """The head with its right half made broader by up to ``mm``, smoothly."""
     x, y, z = np.meshgrid(*(np.arange(n, dtype=float) for n in head.shape), indexing="ij")
-    shift = mm / SPACING[1] * np.clip((x - head.shape[0] / 2) / (head.shape[0] / 2), 0, 1)
-    return map_coordinates(head.astype(np.float32), [x, y - shift, z], order=1) >= 0.5
+    shift = mm / SPACING[0] * np.clip((x - head.shape[0] / 2) / (head.shape[0] / 2), 0, 1)
+    return map_coordinates(head.astype(np.float32), [x - shift, y, z], order=1) >= 0.5
 
 
 def _fractions(mask: np.ndarray) -> torch.Tensor:
