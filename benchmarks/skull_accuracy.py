@@ -8,12 +8,14 @@ Sets that are not given are left out, and so are networks whose weights are not 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -33,6 +35,8 @@ OURS = "ours"
 DENSE, PAPER, SHORT = "dense twin, short", "paper's ch1 recipe, short", "ours, short"
 # What is trained as shortly as the baselines saw one grid, which it is scored on.
 SHORT_SPACING = {"fine_spacing": None}
+# Name of the test set, the skull, seed of its holes.
+Task = tuple[str, dict[str, Any], int]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -40,22 +44,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     methods, notes = or_exit(_methods, options)
     sets = or_exit(_test_sets, options)
-    grids = [None, *options.in_plane] if options.native else list(options.in_plane)
-    skipped: list[str] = []
-    rows: list[dict[str, Any]] = []
+    tasks = [
+        (name, skull, options.seed + 97 * place)
+        for name, skulls in sets.items()
+        for place, skull in enumerate(skulls)
+    ]
     worst = _Worst(list(methods)[-1], count=options.pictures)
-    for name, skulls in sets.items():
-        cases = skull_cases(
-            name,
-            skulls,
-            kinds=options.kinds,
-            grids=grids,
-            seed=options.seed,
-            skipped=skipped.append,
-        )
-        for row, case, implant in _run(cases, methods):
-            rows.append(row)
-            worst.consider(row, case, implant)
+    rows: list[dict[str, Any]] = []
+    skipped: list[str] = []
+    for found in _scored(options, tasks):
+        rows += found.rows
+        skipped += found.skipped
+        for item in found.worst:
+            worst.consider(*item)
     if not rows:
         raise SystemExit("error: no test case; give --patients, --scans or --phantoms")
     folder = Path(options.output)
@@ -100,6 +101,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--engine", default="auto", help="auto, native or minkowski")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that share the skulls")
     parser.add_argument("--pictures", type=int, default=3, help="pictures of so many worst cases")
     parser.add_argument("--output", default=str(REPOSITORY / "docs" / "results"), help="folder to write to")
     return parser.parse_args(arguments)
@@ -146,27 +148,61 @@ def _test_sets(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
     return {name: skulls[: options.max_cases] for name, skulls in sets.items()}
 
 
-def _run(
-    cases: Iterator[SkullCase], methods: Mapping[str, Method]
-) -> Iterator[tuple[dict[str, Any], SkullCase, Any]]:
-    """Score every method on every case."""
-    for case in cases:
-        grid = "native" if case.grid is None else f"{case.grid} in-plane"
-        for name, method in methods.items():
-            start = time.perf_counter()
-            implant = method(case.defective)
-            seconds = time.perf_counter() - start
-            row = {
-                "test_set": case.test_set,
-                "grid": grid,
-                "case": case.name,
-                "kind": case.kind,
-                "size_mm": round(case.size_mm, 1),
-                "group": case.group,
-                "method": name,
-            }
-            yield {**row, **score(case, implant), "seconds": seconds}, case, implant
-        print(f"{case.test_set}: {case.name}, {case.kind}, {grid}", file=sys.stderr, flush=True)
+class _Scored(NamedTuple):
+    """What came of one skull: rows, the holes that had no room, the worst rows with their cases and implants."""
+
+    rows: list[dict[str, Any]]
+    skipped: list[str]
+    worst: list[tuple[dict[str, Any], SkullCase, Any]]
+
+
+def _scored(options: argparse.Namespace, tasks: Sequence[Task]) -> list[_Scored]:
+    """Score all skulls, in so many processes as were asked for; in the tasks' order."""
+    jobs = min(options.jobs, len(tasks))
+    if jobs <= 1:
+        return _score_part(options, tasks)
+    # Each process takes every n-th skull, so that all get some of every set, and loads the networks once.
+    parts = [tasks[first::jobs] for first in range(jobs)]
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        done = list(pool.map(_score_part, [options] * jobs, parts))
+    return [done[place % jobs][place // jobs] for place in range(len(tasks))]
+
+
+def _score_part(options: argparse.Namespace, tasks: Sequence[Task]) -> list[_Scored]:
+    """Score every method on every hole of some skulls."""
+    methods, _ = _methods(options)
+    ours = list(methods)[-1]
+    grids = [None, *options.in_plane] if options.native else list(options.in_plane)
+    results = []
+    for test_set, skull, seed in tasks:
+        rows: list[dict[str, Any]] = []
+        skipped: list[str] = []
+        worst = _Worst(ours, count=options.pictures)
+        cases = skull_cases(
+            test_set, [skull], kinds=options.kinds, grids=grids, seed=seed, skipped=skipped.append
+        )
+        for case in cases:
+            grid = "native" if case.grid is None else f"{case.grid} in-plane"
+            for name, method in methods.items():
+                start = time.perf_counter()
+                implant = method(case.defective)
+                seconds = time.perf_counter() - start
+                row = {
+                    "test_set": case.test_set,
+                    "grid": grid,
+                    "case": case.name,
+                    "kind": case.kind,
+                    "size_mm": round(case.size_mm, 1),
+                    "group": case.group,
+                    "method": name,
+                    **score(case, implant),
+                    "seconds": seconds,
+                }
+                rows.append(row)
+                worst.consider(row, case, implant)
+            print(f"{case.test_set}: {case.name}, {case.kind}, {grid}", file=sys.stderr, flush=True)
+        results.append(_Scored(rows, skipped, worst.kept))
+    return results
 
 
 class _Worst:

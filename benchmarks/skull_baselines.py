@@ -30,6 +30,14 @@ def mirror(defective: MetaTensor) -> NdarrayOrTensor:
     return _CLEAN(MirrorImage()(defective), defective)
 
 
+def registered_mirror(defective: MetaTensor) -> NdarrayOrTensor:
+    """The mirror image after it was deformed onto the bone there is, cleaned.
+
+    See :func:`monai_sparse_refine.transforms.register_mirror`.
+    """
+    return _CLEAN(MirrorImage(register=True)(defective), defective)
+
+
 def interpolation(defective: MetaTensor) -> NdarrayOrTensor:
     """The inner and the outer surface of the vault, continued smoothly across the hole, cleaned.
 
@@ -42,5 +50,6 @@ def interpolation(defective: MetaTensor) -> NdarrayOrTensor:
 BASELINES: dict[str, Method] = {
     "identity (hole left open)": identity,
     "mirror image": mirror,
+    "mirror image, registered": registered_mirror,
     "surface interpolation": interpolation,
 }

@@ -75,6 +75,7 @@ from monai_sparse_refine.transforms.mirror import (
     midsagittal_plane,
     mirror_image,
 )
+from monai_sparse_refine.transforms.mirror_registration import register_mirror
 from monai_sparse_refine.transforms.multi_resolution import (
     MakeMultiResolution,
     MakeMultiResolutionD,
@@ -246,6 +247,7 @@ __all__ = [
     "load_recipe",
     "midsagittal_plane",
     "mirror_image",
+    "register_mirror",
     "sparse_collate",
     "super_resolve",
     "target_grid",

@@ -37,7 +37,7 @@ def test_command_scores_every_variant(weights, tmp_path):
     ]
     main([*arguments, "--weights", str(weights), "--output", str(tmp_path), "--variants", *chosen])
     rows = list(csv.DictReader((tmp_path / "skull_ablation.csv").open()))
-    assert [row["method"] for row in rows][-3:] == chosen and len(rows) == 6
+    assert [row["method"] for row in rows][-3:] == chosen and len(rows) == 7
     page = (tmp_path / "skull_ablation.md").read_text()
     assert "unseen kinds: 1 holes" in page and all(name in page for name in chosen)
 

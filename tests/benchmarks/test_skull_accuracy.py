@@ -87,14 +87,29 @@ def test_command_writes_page_table_and_pictures(folder, tmp_path, capsys):
     assert "mirror image" in page and 'The row "ours" is left out' in page
     assert str(tmp_path) not in page  # a path of one machine means nothing to a reader
     rows = list(csv.DictReader((tmp_path / "skull_accuracy.csv").open()))
-    assert len(rows) == 2 * 3
+    assert len(rows) == 2 * 4
     assert {row["method"] for row in rows} == {
         "identity (hole left open)",
         "mirror image",
+        "mirror image, registered",
         "surface interpolation",
     }
     assert (tmp_path / "pictures" / "skull_worst_1.png").stat().st_size > 1000
     assert "unseen kinds" in capsys.readouterr().out
+
+
+def test_processes_that_share_the_skulls_find_the_same(folder, tmp_path):
+    tables = []
+    for jobs in ("1", "2"):
+        output = tmp_path / jobs
+        main(
+            f"--phantoms 3 --phantom-spacing 6 --phantom-dir {folder} --kinds random --bundle {tmp_path / 'none'} "
+            f"--pictures 0 --jobs {jobs} --output {output}".split()
+        )
+        rows = csv.DictReader((output / "skull_accuracy.csv").open())
+        tables.append([{name: value for name, value in row.items() if name != "seconds"} for row in rows])
+    assert tables[0] == tables[1]
+    assert len({row["case"] for row in tables[0]}) == 3
 
 
 def test_nothing_to_score_is_told(tmp_path):
