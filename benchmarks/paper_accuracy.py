@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +20,7 @@ from typing import Any
 import torch
 from monai.data import MetaTensor
 
+from benchmarks.command_line import command_line
 from benchmarks.paper_accuracy_page import page, write_figures
 from benchmarks.paper_skulls import CTSkulls, MRILikeSkulls, Skulls, test_phantoms, training_phantoms
 from benchmarks.paper_training import make_network, predict, train
@@ -65,7 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     write_case_table(rows, output / "paper_accuracy.csv")
     write_figures(rows, output)
     with atomic_path(output / "paper_accuracy.md") as temporary:
-        temporary.write_text(page(rows, trained, options, command=_command(arguments)), encoding="utf-8")
+        temporary.write_text(
+            page(rows, trained, options, command=command_line("paper_accuracy", arguments)), encoding="utf-8"
+        )
     print(f"written: {output / 'paper_accuracy.md'}, .csv and figures")
 
 
@@ -206,13 +207,6 @@ def _method(options: argparse.Namespace, name: str, folder: Path, stage: int | N
 
 def _folder(options: argparse.Namespace, skulls: str, name: str) -> Path:
     return Path(options.work_dir) / skulls.replace(" ", "_") / name.replace(" ", "_")
-
-
-def _command(arguments: Sequence[str] | None) -> str:
-    """The command line, with paths outside the working folder cut to their names."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    shown = [f"DIR/{Path(word).name}" if os.path.isabs(word) else word for word in given]
-    return shlex.join(["python", "-m", "benchmarks.paper_accuracy", *shown])
 
 
 if __name__ == "__main__":

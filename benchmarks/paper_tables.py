@@ -10,9 +10,6 @@ of memory or time is not measured, and the tables say so.
 from __future__ import annotations
 
 import argparse
-import os
-import shlex
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -21,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.command_line import command_line
 from benchmarks.paper_growth import make_outlines
 from benchmarks.paper_runner import add_arguments, prepare, sweep
 from benchmarks.paper_tables_page import draw_growth, draw_sizes, page
@@ -54,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         skulls,
         outlines,
         options,
-        command=_command(arguments),
+        command=command_line("paper_tables", arguments),
         minutes=(time.monotonic() - start) / 60,
     )
     with atomic_path(target / "paper_tables.md") as temporary:
@@ -102,13 +100,6 @@ def make_cases(sizes: Sequence[int], folder: Path, *, seed: int) -> dict[int, di
         occupied = int((defective[size] > 0).sum())
         cases[size] = {"file": file, "shape": tuple(mask.shape[1:]), "occupied": occupied}
     return cases
-
-
-def _command(arguments: Sequence[str] | None) -> str:
-    """The command line, with paths outside the working folder cut to their names."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    shown = [f"DIR/{Path(word).name}" if os.path.isabs(word) else word for word in given]
-    return shlex.join(["python", "-m", "benchmarks.paper_tables", *shown])
 
 
 if __name__ == "__main__":

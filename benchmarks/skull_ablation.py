@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command_line import command_line
 from benchmarks.skull_baselines import BASELINES, Method
 from benchmarks.skull_cases import BUNDLE, TEST_KINDS, SkullCase, skull_cases
 from benchmarks.skull_networks import BundleMethod
@@ -70,7 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder = Path(options.output)
     write_case_table(rows, folder / "skull_ablation.csv")
     with atomic_path(folder / "skull_ablation.md") as temporary:
-        temporary.write_text(_page(rows, list(methods)), encoding="utf-8")
+        temporary.write_text(
+            _page(rows, list(methods), command=command_line("skull_ablation", arguments)), encoding="utf-8"
+        )
     print(f"written: {folder / 'skull_ablation.md'} and .csv")
 
 
@@ -116,14 +119,14 @@ def _cases(options: argparse.Namespace) -> list[SkullCase]:
     return cases
 
 
-def _page(rows: Sequence[dict[str, Any]], methods: Sequence[str]) -> str:
+def _page(rows: Sequence[dict[str, Any]], methods: Sequence[str], *, command: str) -> str:
     columns = [column for column in COLUMNS if column.name in SHOWN]
     lines = [
         "# Ablation of skull completion",
         "",
         "Cells are `median / mean / worst` over holes in validation skulls, on which the options were chosen.",
         "The weights are the same in every row: a silenced input shows how much the network leans on it.",
-        "Made by `python -m benchmarks.skull_ablation`; every hole is in [skull_ablation.csv](skull_ablation.csv).",
+        f"Made by `{command}`; every hole is in [skull_ablation.csv](skull_ablation.csv).",
     ]
     for test_set in dict.fromkeys(row["test_set"] for row in rows):
         for group, members in groups([row for row in rows if row["test_set"] == test_set]).items():

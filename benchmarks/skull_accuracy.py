@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from benchmarks.command_line import command_line
 from benchmarks.skull_baselines import BASELINES, Method
 from benchmarks.skull_cases import BUNDLE, SEEN_KINDS, TEST_KINDS, UNSEEN_KINDS, SkullCase, skull_cases
 from benchmarks.skull_networks import BundleMethod, as_it_is, dense_twin, paper_recipe
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder = Path(options.output)
     write_case_table(rows, folder / "skull_accuracy.csv")
     pictures = worst.draw(folder / "pictures")
-    page = _page(rows, notes, skipped, pictures, command=_command(arguments))
+    page = _page(rows, notes, skipped, pictures, command=command_line("skull_accuracy", arguments))
     with atomic_path(folder / "skull_accuracy.md") as temporary:
         temporary.write_text(page, encoding="utf-8")
     print(result_tables(rows))
@@ -278,13 +278,6 @@ def _page(
         lines += [f'## Worst cases of "{rows[-1]["method"]}"', ""]
         lines += [f"![worst case {i}](pictures/{path.name})" for i, path in enumerate(pictures, start=1)]
     return "\n".join(lines).rstrip() + "\n"
-
-
-def _command(arguments: Sequence[str] | None) -> str:
-    """The command line, with paths outside the working folder cut to their names."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    shown = [f"DIR/{Path(word).name}" if os.path.isabs(word) else word for word in given]
-    return " ".join(["python -m benchmarks.skull_accuracy", *shown])
 
 
 if __name__ == "__main__":

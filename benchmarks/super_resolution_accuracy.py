@@ -21,6 +21,7 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from torch import Tensor, nn
 
+from benchmarks.command_line import command_line
 from benchmarks.skull_networks import BundleMethod
 from benchmarks.skull_scores import Column, markdown_table
 from benchmarks.super_resolution_baselines import BASELINES, Method
@@ -81,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not rows:
         raise SystemExit("error: no test case; give --scans, --patients, --phantoms or --organs")
     write_case_table(rows, folder / "super_resolution.csv")
-    page = _page(rows, notes, pictures, command=_command(arguments))
+    page = _page(rows, notes, pictures, command=command_line("super_resolution_accuracy", arguments))
     with atomic_path(folder / "super_resolution.md") as temporary:
         temporary.write_text(page, encoding="utf-8")
     print(result_tables(rows))
@@ -307,13 +308,6 @@ def _page(
     ]
     lines += [f"![{path.stem.replace('_', ' ')}](pictures/{path.name})\n" for path in pictures]
     return "\n".join(lines).rstrip() + "\n"
-
-
-def _command(arguments: Sequence[str] | None) -> str:
-    """The command line, with paths outside the working folder cut to their names."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    shown = [f"DIR/{Path(word).name}" if Path(word).is_absolute() else word for word in given]
-    return " ".join(["python -m benchmarks.super_resolution_accuracy", *shown])
 
 
 if __name__ == "__main__":

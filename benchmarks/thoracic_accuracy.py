@@ -10,7 +10,6 @@ left out, and the page says so.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
+from benchmarks.command_line import command_line
 from benchmarks.thoracic_methods import (
     ORGANS,
     Cost,
@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         path = folder / "pictures" / f"organ_{name}.png"
         pictures.append(organ_figure(**picture, path=path))
     write_case_table(rows, folder / "thoracic_accuracy.csv")
-    text = page(rows, pictures, command=_command(arguments), twin=twin is not None)
+    text = page(rows, pictures, command=command_line("thoracic_accuracy", arguments), twin=twin is not None)
     with atomic_path(folder / "thoracic_accuracy.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(result_table([row for row in rows if row["part"] == "test"]))
@@ -226,13 +226,6 @@ def _coarse(truth: MetaTensor, grid: MetaTensor) -> MetaTensor:
     source = np.clip(source, 0, np.asarray(volume.shape) - 1)
     out = np.where(inside, volume[tuple(np.moveaxis(source, -1, 0))], 0).astype(np.uint8)
     return MetaTensor(torch.from_numpy(out)[None], affine=grid.affine)
-
-
-def _command(arguments: Sequence[str] | None) -> str:
-    """The command line, with paths outside the working folder cut to their names."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    shown = [f"DIR/{Path(word).name}" if os.path.isabs(word) else word for word in given]
-    return " ".join(["python -m benchmarks.thoracic_accuracy", *shown])
 
 
 if __name__ == "__main__":
