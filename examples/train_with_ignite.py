@@ -10,6 +10,7 @@ epochs, or after a kill, and it goes on after the last whole epoch.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,6 +62,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if world > 1:
         dist.init_process_group("nccl" if cuda else "gloo")
         idist.sync()  # Ignite does this on first use, which only some processes may come to
+    train(options, device, rank, world)
+    if world > 1:
+        # Whatever holds the group must be gone first, for its threads must not outlive it; and a process that leaves
+        # while another one still talks aborts it.
+        gc.collect()
+        dist.barrier()
+        dist.destroy_process_group()
+
+
+def train(options: argparse.Namespace, device: torch.device, rank: int, world: int) -> None:
+    """Build network, engines and handlers, and run, from a checkpoint where there is one."""
     set_determinism(options.seed + rank)
 
     # Every process has the same weights to begin with: DistributedDataParallel sends those of the first.
@@ -89,14 +101,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ),  # the network is told the target
         decollate=False,  # a sparse prediction is one object, not a batch
         accumulation_steps=options.accumulate,
-        amp=options.amp and cuda,  # dense parts in half precision, sparse ones in what their engine can do
+        amp=options.amp
+        and device.type == "cuda",  # dense parts in half precision, sparse ones in what their engine can do
         train_handlers=handlers,
     )
     resume(trainer, checkpoint, options.work_dir / "checkpoints", device)
     if trainer.state.epoch < options.epochs:
         trainer.run()
-    if world > 1:
-        dist.destroy_process_group()
 
 
 def make_evaluator(
