@@ -19,6 +19,7 @@ from monai_sparse_refine.transforms.implant_cleaning import through_wall
 from monai_sparse_refine.transforms.mirror import MirrorImage
 from monai_sparse_refine.transforms.ras_grid import on_ras_grid
 from monai_sparse_refine.transforms.vault import cranial_middle
+from monai_sparse_refine.transforms.vault_surface import InterpolateVault
 from monai_sparse_refine.volume import as_mask, spacing_of
 
 __all__ = ["ReachRim", "ReachRimD", "ReachRimDict", "ReachRimd"]
@@ -33,19 +34,21 @@ class ReachRim(Transform):
     nor implant lies: it closes gaps and thickens nothing.
 
     What is open after that, the mirror image may close: a network finds much of a thin rim improbable that the other
-    side of the head has.
+    side of the head has. At last the interpolated vault: near the midline, a hole lacks its mirror image too.
 
     Args:
         threshold: probability from which a voxel belongs to the skull.
         rim_threshold: probability from which it does in such a direction.
         mirror_threshold: in a second step, fraction of bone in the mirror image from which it does; None: no such step.
-        mirror_spacing: voxel size of the mirror image, mm.
+        vault_threshold: in a third step, fraction of a voxel between the interpolated surfaces of the vault from which
+            it does; None: no such step.
+        guess_spacing: voxel size of mirror image and interpolated vault, mm.
         through_mm: how far in and out neither bone nor implant may lie.
         reach_mm: how far from the implant.
         min_relative_volume: smallest part that counts as implant, as in :class:`ExtractImplant`.
 
     Raises:
-        InputError: thresholds that are not 0 < rim_threshold <= threshold < 1, or a mirror_threshold not from 0 to 1.
+        InputError: thresholds that are not 0 < rim_threshold <= threshold < 1, or another one not between 0 and 1.
     """
 
     backend = [TransformBackends.NUMPY]
@@ -56,7 +59,8 @@ class ReachRim(Transform):
         threshold: float = 0.5,
         rim_threshold: float = 0.3,
         mirror_threshold: float | None = None,
-        mirror_spacing: float = 1.0,
+        vault_threshold: float | None = None,
+        guess_spacing: float = 1.0,
         through_mm: float = 10.0,
         reach_mm: float = 20.0,
         min_relative_volume: float = 0.2,
@@ -66,18 +70,19 @@ class ReachRim(Transform):
                 f"rim_threshold is {rim_threshold} and threshold {threshold}; expected "
                 "0 < rim_threshold <= threshold < 1"
             )
-        if mirror_threshold is not None and not 0 < mirror_threshold < 1:
-            raise InputError(
-                f"mirror_threshold is {mirror_threshold}; expected a fraction between 0 and 1, or None"
-            )
+        for name, value in (("mirror_threshold", mirror_threshold), ("vault_threshold", vault_threshold)):
+            if value is not None and not 0 < value < 1:
+                raise InputError(f"{name} is {value}; expected a fraction between 0 and 1, or None")
         self.threshold = threshold
         self.rim_threshold = rim_threshold
         self.mirror_threshold = mirror_threshold
-        self.mirror_spacing = mirror_spacing
+        self.vault_threshold = vault_threshold
+        self.guess_spacing = guess_spacing
         self.through_mm = through_mm
         self.reach_mm = reach_mm
         self.extract = ExtractImplant(min_relative_volume=min_relative_volume)
         self.mirror = MirrorImage(threshold=None, register=True)
+        self.interpolate = InterpolateVault()
 
     def __call__(self, probability: Tensor, defective: MetaTensor) -> Tensor:  # type: ignore[override]
         """Raise.
@@ -96,8 +101,11 @@ class ReachRim(Transform):
             return probability
         out = self._raised(plain, (plain[0] >= self.rim_threshold).cpu().numpy(), bone, defective, middle)
         if self.mirror_threshold is not None:
-            other_side = on_ras_grid(self.mirror, bone, defective, spacing=self.mirror_spacing)
+            other_side = on_ras_grid(self.mirror, bone, defective, spacing=self.guess_spacing)
             out = self._raised(out, other_side >= self.mirror_threshold, bone, defective, middle)
+        if self.vault_threshold is not None:
+            fill = on_ras_grid(self.interpolate, bone, defective, spacing=self.guess_spacing)
+            out = self._raised(out, fill >= self.vault_threshold, bone, defective, middle)
         if out is plain:
             return probability
         return MetaTensor(out, meta=probability.meta) if isinstance(probability, MetaTensor) else out
@@ -144,7 +152,8 @@ class ReachRimd(MapTransform):
         threshold: float = 0.5,
         rim_threshold: float = 0.3,
         mirror_threshold: float | None = None,
-        mirror_spacing: float = 1.0,
+        vault_threshold: float | None = None,
+        guess_spacing: float = 1.0,
         through_mm: float = 10.0,
         reach_mm: float = 20.0,
         min_relative_volume: float = 0.2,
@@ -156,7 +165,8 @@ class ReachRimd(MapTransform):
             threshold=threshold,
             rim_threshold=rim_threshold,
             mirror_threshold=mirror_threshold,
-            mirror_spacing=mirror_spacing,
+            vault_threshold=vault_threshold,
+            guess_spacing=guess_spacing,
             through_mm=through_mm,
             reach_mm=reach_mm,
             min_relative_volume=min_relative_volume,

@@ -17,6 +17,7 @@ from torch import Tensor
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.transforms.inpaint import inpaint_tension
 from monai_sparse_refine.transforms.vault import Vault, vault_of
+from monai_sparse_refine.transforms.vault_trend import mean_trend
 
 __all__ = [
     "InterpolateVault",
@@ -28,7 +29,10 @@ __all__ = [
 
 _REACH_DEG = 112.0  # how far from straight up the surface is mapped
 _WALL = (0.75, 1.3)  # bone between these shares of the model's radius is the vault's wall
+_TREND_DEG = 85.0  # how far from straight up the overall shape is fitted: below are temples and orbits
 _TENSION_DEG = 4.5  # over how far the surface carries on its slope
+_AROUND_DEG = 10.0
+_THIN = 0.8  # of the thickness around
 _SLAB = 8  # slices worked on at a time, to bound the memory
 
 
@@ -36,8 +40,9 @@ def interpolate_vault(bone: np.ndarray, affine: np.ndarray) -> np.ndarray:
     """Fill the holes of a cranial vault between its two surfaces, as far as directions from its middle go.
 
     The wall's two surfaces are distances from the middle of the cranial cavity, mapped over the directions around
-    straight up (azimuthal equidistant). Into the directions without bone their mean is continued as a plate under
-    tension, which carries on values and, at first, slopes, and the wall's thickness as a membrane.
+    straight up (azimuthal equidistant). Into the directions without bone the thickness between them is continued as a
+    membrane. Their mean is the wall's overall shape (:func:`mean_trend`) and what the bone departs from it, which is
+    continued as a plate under tension: it carries on values and, at first, slopes.
 
     Args:
         bone: bool [X, Y, Z], the third axis running up.
@@ -146,19 +151,44 @@ def _surfaces(
     np.minimum.at(inner, tuple(cells.T), share[inside])
     missing = ~np.isfinite(outer)
     grid = np.stack(np.meshgrid(np.arange(size), np.arange(size), indexing="ij"), axis=-1) - size // 2
-    missing_inside = missing & (np.linalg.norm(grid, axis=-1) * pitch <= _REACH_DEG)
+    angle = np.linalg.norm(grid, axis=-1) * pitch  # from straight up, degrees
+    missing_inside = missing & (angle <= _REACH_DEG)
     if missing.all() or not missing_inside.any():
         return None
-    # Beyond the map's circle the wall's median stands for what is not known.
+    # What is not known has any value: it is filled below.
     inner, outer = (
         np.where(missing, np.median(s[~missing]), s) for s in (inner - half_voxel, outer + half_voxel)
     )
-    # Pixels at the hole's edge have some bone and some of the hole: their surfaces are not to be trusted.
-    hole = ndimage.binary_dilation(missing_inside, np.ones((3, 3), dtype=bool))
+    hole = _untrusted(missing_inside, missing, outer - inner, pitch)
+    unknown = hole | missing
+    middle = (inner + outer) / 2
+    trend = mean_trend(middle, ~unknown & (angle <= _TREND_DEG), _directions(grid, np.deg2rad(angle)))
     # The middle carries on its slope for a while; the thickness has none to carry on, or it would soon be negative.
-    middle = inpaint_tension((inner + outer) / 2, hole, length=_TENSION_DEG / pitch)
-    half = inpaint_tension(outer - inner, hole) / 2
+    middle = trend + inpaint_tension(middle - trend, unknown, length=_TENSION_DEG / pitch)
+    half = inpaint_tension(outer - inner, unknown) / 2
     return middle - half, middle + half, hole
+
+
+def _untrusted(hole: np.ndarray, missing: np.ndarray, thickness: np.ndarray, pitch: float) -> np.ndarray:
+    """The hole with the pixels at its edge that have some bone and some of the hole, bool (N, N).
+
+    All that touch it count, and those that touch these where the wall is much thinner than around.
+    """
+    block = np.ones((3, 3), dtype=bool)
+    wider = ndimage.binary_dilation(hole, block)
+    away = ~ndimage.binary_dilation(hole, block, iterations=3) & ~missing
+    weight, total = (
+        ndimage.gaussian_filter(values, _AROUND_DEG / pitch)
+        for values in (away.astype(np.float64), np.where(away, thickness, 0.0))
+    )
+    thin = thickness * weight < _THIN * total
+    return np.asarray(wider | (ndimage.binary_dilation(wider, block) & thin & ~missing))
+
+
+def _directions(grid: np.ndarray, angle: np.ndarray) -> np.ndarray:
+    """Unit vectors (N, N, 3) of the map's pixels (N, N, 2), `angle` being theirs from straight up in rad (N, N)."""
+    away = grid / np.maximum(np.linalg.norm(grid, axis=-1, keepdims=True), 1e-6)
+    return np.concatenate([np.sin(angle)[..., None] * away, np.cos(angle)[..., None]], axis=-1)
 
 
 def _end_of_scan(bone: np.ndarray, slice_mm: float) -> int:
