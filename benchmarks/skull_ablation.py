@@ -35,7 +35,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "vault trusted by agreement alone": {"overrides": {"postprocessing#transforms#2#repetition": None}},
     "no lower threshold at the rim": {"overrides": {"rim_threshold": 0.45}},
     "gaps not closed by the mirror image": {"overrides": {"mirror_threshold": None}},
-    "neither of both at the rim": {"overrides": {"rim_threshold": 0.45, "mirror_threshold": None}},
+    "gaps not closed by the vault": {"overrides": {"vault_threshold": None}},
+    "nothing more at the rim": {
+        "overrides": {"rim_threshold": 0.45, "mirror_threshold": None, "vault_threshold": None}
+    },
     "burr holes not looked for": {"overrides": {"postprocessing#transforms#5#reach_mm": 0.0}},
     "thin edges over cut bone left out": {"overrides": {"postprocessing#transforms#5#film_mm": 0.0}},
     "mirror image silenced": {"silent": [1]},

@@ -18,7 +18,7 @@ from monai_sparse_refine.transforms.implant import ExtractImplant
 from monai_sparse_refine.transforms.implant_cleaning import through_wall
 from monai_sparse_refine.transforms.mirror import MirrorImage
 from monai_sparse_refine.transforms.ras_grid import on_ras_grid
-from monai_sparse_refine.transforms.vault import cranial_middle
+from monai_sparse_refine.transforms.vault import cranial_middle, vault_of
 from monai_sparse_refine.transforms.vault_surface import InterpolateVault
 from monai_sparse_refine.volume import as_mask, spacing_of
 
@@ -34,7 +34,8 @@ class ReachRim(Transform):
     nor implant lies: it closes gaps and thickens nothing.
 
     What is open after that, the mirror image may close: a network finds much of a thin rim improbable that the other
-    side of the head has. At last the interpolated vault: near the midline, a hole lacks its mirror image too.
+    side of the head has. At last, high up, the interpolated vault: near the midline a hole lacks its mirror image too.
+    Over the orbits and the nose it would close what is open in every head.
 
     Args:
         threshold: probability from which a voxel belongs to the skull.
@@ -42,6 +43,7 @@ class ReachRim(Transform):
         mirror_threshold: in a second step, fraction of bone in the mirror image from which it does; None: no such step.
         vault_threshold: in a third step, fraction of a voxel between the interpolated surfaces of the vault from which
             it does; None: no such step.
+        vault_above_mm: how far above the base of the vault (:meth:`Vault.above_base`) that step begins.
         guess_spacing: voxel size of mirror image and interpolated vault, mm.
         through_mm: how far in and out neither bone nor implant may lie.
         reach_mm: how far from the implant.
@@ -60,6 +62,7 @@ class ReachRim(Transform):
         rim_threshold: float = 0.3,
         mirror_threshold: float | None = None,
         vault_threshold: float | None = None,
+        vault_above_mm: float = 30.0,
         guess_spacing: float = 1.0,
         through_mm: float = 10.0,
         reach_mm: float = 20.0,
@@ -77,6 +80,7 @@ class ReachRim(Transform):
         self.rim_threshold = rim_threshold
         self.mirror_threshold = mirror_threshold
         self.vault_threshold = vault_threshold
+        self.vault_above_mm = vault_above_mm
         self.guess_spacing = guess_spacing
         self.through_mm = through_mm
         self.reach_mm = reach_mm
@@ -105,10 +109,21 @@ class ReachRim(Transform):
             out = self._raised(out, other_side >= self.mirror_threshold, bone, defective, middle)
         if self.vault_threshold is not None:
             fill = on_ras_grid(self.interpolate, bone, defective, spacing=self.guess_spacing)
-            out = self._raised(out, fill >= self.vault_threshold, bone, defective, middle)
+            high = self._high_up(fill >= self.vault_threshold, bone, defective)
+            out = self._raised(out, high, bone, defective, middle)
         if out is plain:
             return probability
         return MetaTensor(out, meta=probability.meta) if isinstance(probability, MetaTensor) else out
+
+    def _high_up(self, filled: np.ndarray, bone: np.ndarray, defective: MetaTensor) -> np.ndarray:
+        """The voxels of a mask [X, Y, Z] that lie high enough above the base of the vault."""
+        affine = defective.affine.cpu().numpy().astype(float)
+        vault = vault_of(bone, affine)
+        points = np.argwhere(filled)
+        above = vault.above_base(vault.local(points @ affine[:3, :3].T + affine[:3, 3]))
+        high = np.zeros_like(filled)
+        high[tuple(points[above >= self.vault_above_mm].T)] = True
+        return high
 
     def _raised(
         self,
@@ -153,6 +168,7 @@ class ReachRimd(MapTransform):
         rim_threshold: float = 0.3,
         mirror_threshold: float | None = None,
         vault_threshold: float | None = None,
+        vault_above_mm: float = 30.0,
         guess_spacing: float = 1.0,
         through_mm: float = 10.0,
         reach_mm: float = 20.0,
@@ -166,6 +182,7 @@ class ReachRimd(MapTransform):
             rim_threshold=rim_threshold,
             mirror_threshold=mirror_threshold,
             vault_threshold=vault_threshold,
+            vault_above_mm=vault_above_mm,
             guess_spacing=guess_spacing,
             through_mm=through_mm,
             reach_mm=reach_mm,

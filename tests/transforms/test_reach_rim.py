@@ -78,6 +78,28 @@ def test_where_nothing_is_open_the_mirror_image_adds_nothing(holed, truth):
     assert added.sum() < 0.02 * truth.sum()
 
 
+@pytest.fixture(scope="module")
+def forehead(skull) -> MetaTensor:
+    """A skull with a hole across the midline: where it lacks bone, so does its mirror image."""
+    return RandCranialDefect("bilateral", size_mm=(40.0, 40.0)).set_random_state(0)(skull)
+
+
+def test_high_up_the_vault_closes_what_the_mirror_image_lacks(skull, forehead):
+    truth = (skull.as_tensor() > 0) & (forehead.as_tensor() == 0)
+    near_bone = torch.nn.functional.max_pool3d(forehead.as_tensor().float()[None], 9, 1, 4)[0] > 0
+    sure = truth & ~near_bone
+    short = MetaTensor(torch.where(sure | (forehead.as_tensor() > 0), 1.0, 0.01), affine=skull.affine)
+    mirrored = ReachRim(threshold=0.5, mirror_threshold=0.3)(short, forehead)
+    closed = ReachRim(threshold=0.5, mirror_threshold=0.3, vault_threshold=0.7)(short, forehead)
+    before, after = _implant(mirrored, forehead), _implant(closed, forehead)
+    assert border_gap(after, truth, forehead) <= 2 < border_gap(before, truth, forehead)
+    added = after & ~before
+    assert (added & truth).sum() > 0.8 * added.sum() > 0
+    # No hole lies higher than the vertex.
+    too_high = ReachRim(threshold=0.5, mirror_threshold=0.3, vault_threshold=0.7, vault_above_mm=200.0)
+    torch.testing.assert_close(torch.as_tensor(too_high(short, forehead)), torch.as_tensor(mirrored))
+
+
 def test_unsure_voxels_far_from_an_implant_and_answers_without_one_stay(holed, truth, unsure):
     nothing = torch.where(truth, 0.35, torch.as_tensor(unsure))
     assert ReachRim(threshold=0.5)(MetaTensor(nothing, affine=holed.affine), holed).max() == 1
@@ -106,7 +128,8 @@ def test_thresholds_that_make_no_sense_are_refused(pair):
         ReachRim(threshold=pair[0], rim_threshold=pair[1])
 
 
+@pytest.mark.parametrize("name", ["mirror_threshold", "vault_threshold"])
 @pytest.mark.parametrize("fraction", [0.0, 1.0])
-def test_a_fraction_of_the_mirror_image_that_makes_no_sense_is_refused(fraction):
-    with pytest.raises(InputError, match="mirror_threshold"):
-        ReachRim(mirror_threshold=fraction)
+def test_a_fraction_of_a_guess_that_makes_no_sense_is_refused(name, fraction):
+    with pytest.raises(InputError, match=name):
+        ReachRim(**{name: fraction})
