@@ -31,6 +31,7 @@ from monai_sparse_refine.report import completion_figure, write_case_table
 REPOSITORY = Path(__file__).resolve().parents[1]
 SCANS = ("invesalius_cranium_skull", "philips_skullphantom_bone1mm_skull")
 FIRST_SEED = 90_000  # phantoms of training have smaller seeds
+FINE = "patients, interpolated to 1.5 mm"
 OURS = "ours"
 DENSE, PAPER, SHORT = "dense twin, short", "paper's ch1 recipe, short", "ours, short"
 # What is trained as shortly as the baselines saw one grid, which it is scored on.
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for item in found.worst:
             worst.consider(*item)
     if not rows:
-        raise SystemExit("error: no test case; give --patients, --scans or --phantoms")
+        raise SystemExit("error: no test case; give --patients, --fine, --scans or --phantoms")
     folder = Path(options.output)
     write_case_table(rows, folder / "skull_accuracy.csv")
     pictures = worst.draw(folder / "pictures")
@@ -82,6 +83,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--split", default=str(BUNDLE / "docs" / "split.json"), help="split file of the patients"
     )
     parser.add_argument("--part", default="test", help="part of the split")
+    parser.add_argument(
+        "--fine", help="folder of patients' skulls made of interpolated CTs (data.fine_heads writes it)"
+    )
+    parser.add_argument("--fine-cases", type=int, help="at most so many of them")
     parser.add_argument("--scans", help=f"folder with {' and '.join(SCANS)}")
     parser.add_argument("--scan-names", nargs="+", default=list(SCANS), help="which of its scans")
     parser.add_argument("--phantoms", type=int, default=0, help=f"phantoms with seeds from {FIRST_SEED}")
@@ -138,6 +143,12 @@ def _test_sets(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
     if options.patients:
         names = read_split(options.split, options.part)
         sets["patients"] = complete_skulls(options.patients, names=names)
+    if options.fine:
+        patients = set(read_split(options.split, options.part))
+        fine = [
+            skull for skull in complete_skulls(options.fine) if skull["name"].split("_fine")[0] in patients
+        ]
+        sets[FINE] = fine[: options.fine_cases]
     if options.scans:
         sets["whole-head scans"] = complete_skulls(options.scans, names=options.scan_names)
     if options.phantoms:

@@ -1,4 +1,4 @@
-"""Fine skull masks of coarse head CTs: interpolated, thresholded, written as NIfTI to train completion on."""
+"""Fine skull masks of coarse head CTs: interpolated, thresholded, written as NIfTI to train and test completion on."""
 
 from __future__ import annotations
 
@@ -79,17 +79,18 @@ def _head_box(mask: np.ndarray, spacing: Sequence[float]) -> tuple[slice, slice,
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line: the folders `training` and `validation` of the patients that a split names so."""
+    """Command line: a folder of fine skulls for each part of a split."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cts", help="folder of head CTs, <case>_ct.nii.gz or <case>.nii.gz")
-    parser.add_argument("--output-dir", required=True, help="folder for the folders training and validation")
+    parser.add_argument("--output-dir", required=True, help="folder for a folder of each part")
     parser.add_argument("--split", required=True, help="split file (JSON) of the patients")
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), help="parts of the split")
     parser.add_argument("--voxel-mm", type=float, default=1.5)
     parser.add_argument("--variants", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     files = {case_name(file).removesuffix("_ct"): file for file in find_volumes(options.cts)}
-    for part in PARTS:
+    for part in options.parts:
         chosen = [files[name] for name in read_split(options.split, part) if name in files]
         folder = Path(options.output_dir) / part
         names = export_fine_heads(

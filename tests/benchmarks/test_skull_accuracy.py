@@ -1,15 +1,18 @@
 """The accuracy benchmark on a coarse phantom: what it scores, what its baselines fill, what it writes."""
 
 import csv
+import json
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 
-from benchmarks.skull_accuracy import main
+from benchmarks.skull_accuracy import FINE, main
 from benchmarks.skull_baselines import identity, interpolation, mirror
 from benchmarks.skull_cases import skull_cases
 from benchmarks.skull_scores import COLUMNS, score, summary
-from monai_sparse_refine.data import phantom_cases
+from monai_sparse_refine.data import phantom_cases, skull_phantom
 from monai_sparse_refine.metrics import dice
 
 
@@ -110,6 +113,24 @@ def test_processes_that_share_the_skulls_find_the_same(folder, tmp_path):
         tables.append([{name: value for name, value in row.items() if name != "seconds"} for row in rows])
     assert tables[0] == tables[1]
     assert len({row["case"] for row in tables[0]}) == 3
+
+
+def test_of_fine_skulls_only_those_of_the_part_are_scored(tmp_path):
+    skull = skull_phantom(90_000, spacing=5.0)
+    (tmp_path / "fine").mkdir()
+    for name in ("a_fine0", "b_fine0", "c_fine0"):
+        mask = nib.Nifti1Image(skull[0].numpy().astype(np.uint8), skull.affine.numpy())
+        nib.save(mask, tmp_path / "fine" / f"{name}.nii.gz")
+    split = tmp_path / "split.json"
+    split.write_text(json.dumps({"training": ["a"], "validation": [], "test": ["b", "c"]}))
+    arguments = (
+        f"--fine {tmp_path / 'fine'} --split {split} --kinds random --bundle {tmp_path / 'none'} --pictures 0"
+    )
+    for more, expected in (("", {"b_fine0", "c_fine0"}), ("--fine-cases 1", {"b_fine0"})):
+        main(f"{arguments} {more} --output {tmp_path / 'out'}".split())
+        rows = list(csv.DictReader((tmp_path / "out" / "skull_accuracy.csv").open()))
+        assert {row["case"] for row in rows} == expected
+        assert {row["test_set"] for row in rows} == {FINE}
 
 
 def test_nothing_to_score_is_told(tmp_path):

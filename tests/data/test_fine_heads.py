@@ -63,17 +63,10 @@ def test_the_command_keeps_to_the_split(tmp_path, capsys):
         _save(tmp_path / "cts", name, _ct())
     split = tmp_path / "split.json"
     split.write_text(json.dumps({"training": ["a"], "validation": ["b", "x"], "test": ["c"]}))
-    main(
-        [
-            str(tmp_path / "cts"),
-            "--output-dir",
-            str(tmp_path / "out"),
-            "--split",
-            str(split),
-            "--variants",
-            "1",
-        ]
-    )
+    arguments = f"{tmp_path / 'cts'} --output-dir {tmp_path / 'out'} --split {split} --variants 1"
+    main(arguments.split())
     written = sorted(str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.nii.gz"))
     assert written == ["training/a_fine0.nii.gz", "validation/b_fine0.nii.gz"]
     assert "1 skulls of 1 CTs" in capsys.readouterr().out
+    main([*arguments.split(), "--parts", "test"])
+    assert (tmp_path / "out" / "test" / "c_fine0.nii.gz").is_file()
