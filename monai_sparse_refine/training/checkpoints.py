@@ -100,7 +100,8 @@ def export_weights(source: str | Path | Sequence[str | Path], target: str | Path
 
     Args:
         source: checkpoint, or several of one training, whose weights are averaged: the mean of two late epochs
-            varies less than either (stochastic weight averaging, Izmailov et al. 2018, arXiv 1803.05407).
+            varies less than either (stochastic weight averaging, Izmailov et al. 2018, arXiv 1803.05407). Plain
+            state dicts will do too, as the weights that a training started from.
         target: file to write.
 
     Raises:
@@ -123,7 +124,9 @@ def _weights_in(path: str | Path) -> dict[str, torch.Tensor]:
         if name in state:
             found: dict[str, torch.Tensor] = state[name]
             return found
-    raise InputError(f"{path} holds neither 'model' nor 'network': it is no checkpoint of this package.")
+    if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise InputError(f"{path} holds no weights: it is no checkpoint of this package, and no state dict.")
+    return dict(state)
 
 
 def _mean(values: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -107,6 +107,9 @@ def test_export_averages_checkpoints_of_one_network(tmp_path):
     export_weights(paths, tmp_path / "model.pt")
     mean = torch.load(tmp_path / "model.pt", weights_only=True)
     assert float(mean["weight"]) == 2.0 and int(mean["num_batches_tracked"]) == 3
+    # What it wrote can be averaged again, as the weights that a training started from.
+    export_weights([tmp_path / "model.pt", paths[0]], tmp_path / "again.pt")
+    assert float(torch.load(tmp_path / "again.pt", weights_only=True)["weight"]) == 1.5
     torch.save({"network": nn.Linear(1, 1).state_dict()}, tmp_path / "other.pt")
     with pytest.raises(InputError, match="another network"):
         export_weights([*paths, tmp_path / "other.pt"], tmp_path / "never.pt")
