@@ -36,11 +36,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no lower threshold at the rim": {"overrides": {"rim_threshold": 0.45}},
     "gaps not closed by the mirror image": {"overrides": {"mirror_threshold": None}},
     "gaps not closed by the vault": {"overrides": {"vault_threshold": None}},
+    "glabella not closed by the vault": {"overrides": {"postprocessing#transforms#3#midline_mm": 0.0}},
     "nothing more at the rim": {
         "overrides": {"rim_threshold": 0.45, "mirror_threshold": None, "vault_threshold": None}
     },
     "burr holes not looked for": {"overrides": {"postprocessing#transforms#5#reach_mm": 0.0}},
     "thin edges over cut bone left out": {"overrides": {"postprocessing#transforms#5#film_mm": 0.0}},
+    "angles at the bone left out": {"overrides": {"postprocessing#transforms#5#corner_voxels": 0}},
     "mirror image silenced": {"silent": [1]},
     "interpolated vault silenced": {"silent": [2]},
     "both silenced": {"silent": [1, 2]},

@@ -43,6 +43,7 @@ class ExtractImplant(Transform):
         min_relative_volume: smallest part that counts, as a fraction of the largest.
         reach_mm: how far from the rest of an implant a burr hole or slit may reach; 0 switches this off.
         film_mm: how far its thin edge may reach over bone that was cut aslant; 0 switches this off.
+        corner_voxels: how far it may reach into the angle between the rest and the bone; 0 switches this off.
         spacing: mm, where the masks carry no affine. Without one, or without a vault, a filling that is told by its
             going through the wall, and a film by the bone below it, are not looked for (steps 3 and 4 of
             `clean_implant`).
@@ -59,6 +60,7 @@ class ExtractImplant(Transform):
         min_relative_volume: float = 0.1,
         reach_mm: float = 20.0,
         film_mm: float = 4.0,
+        corner_voxels: int = 2,
         spacing: float | Sequence[float] | None = None,
     ) -> None:
         options = {
@@ -69,10 +71,11 @@ class ExtractImplant(Transform):
             "reach_mm": reach_mm,
             "film_mm": film_mm,
         }
-        for name, value in options.items():
+        for name, value in {**options, "corner_voxels": corner_voxels}.items():
             if not value >= 0:
                 raise InputError(f"{name} is {value}; expected 0 (off) or more")
         self.options = options
+        self.corner_voxels = corner_voxels
         self.spacing = spacing
 
     def __call__(  # type: ignore[override]  # a transform of two masks
@@ -96,7 +99,9 @@ class ExtractImplant(Transform):
         if any(self.options[name] > 0 for name in ("core_mm", "min_volume_ml", "min_relative_volume")):
             mm = spacing_of(completed, defective, spacing=self.spacing)
             middle = cranial_middle(bone, completed, defective) if implant.any() else None
-            implant = clean_implant(implant, bone, spacing=mm, middle=middle, **self.options)
+            implant = clean_implant(
+                implant, bone, spacing=mm, middle=middle, corner_voxels=self.corner_voxels, **self.options
+            )
         return _like(implant, completed)
 
 
@@ -107,7 +112,8 @@ class ExtractImplantd(MapTransform):
         keys: keys of the completed masks.
         defective_key: key of the defective mask.
         implant_key: key (or one for each of `keys`) to write to.
-        core_mm, lip_mm, min_volume_ml, min_relative_volume, reach_mm, film_mm, spacing: as in `ExtractImplant`.
+        core_mm, lip_mm, min_volume_ml, min_relative_volume, reach_mm, film_mm, corner_voxels, spacing: as in
+            `ExtractImplant`.
         allow_missing_keys: do not raise where a key is missing.
     """
 
@@ -125,6 +131,7 @@ class ExtractImplantd(MapTransform):
         min_relative_volume: float = 0.1,
         reach_mm: float = 20.0,
         film_mm: float = 4.0,
+        corner_voxels: int = 2,
         spacing: float | Sequence[float] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
@@ -138,6 +145,7 @@ class ExtractImplantd(MapTransform):
             min_relative_volume=min_relative_volume,
             reach_mm=reach_mm,
             film_mm=film_mm,
+            corner_voxels=corner_voxels,
             spacing=spacing,
         )
 

@@ -56,6 +56,7 @@ def clean_implant(
     through_mm: float = 6.0,
     reach_mm: float = 20.0,
     film_mm: float = 4.0,
+    corner_voxels: int = 2,
 ) -> np.ndarray:
     """Keep of a difference what bridges a hole, and drop what merely clings to the bone.
 
@@ -73,14 +74,16 @@ def clean_implant(
        voxel without bone within `through_mm` in and out stays where it is joined to the implant, within `reach_mm`.
     4. Where the cut runs aslant, the implant ends in a thin edge over bone that faces the hole: that film stays, up
        to `film_mm` from the rest (see `film_on_cut`), on grids of voxels of 2 mm at most.
-    5. Parts without a core, parts below `min_volume_ml`, and parts below `min_relative_volume` times the
+    5. What lies in the angle between this and the bone stays too, up to `corner_voxels` from the rest: a hole with
+       plane sides leaves bone there behind a slanting rim, and so looks like a film.
+    6. Parts without a core, parts below `min_volume_ml`, and parts below `min_relative_volume` times the
        largest go.
 
     Args:
         difference: boolean array [X, Y, Z], completed and not defective.
         defective: boolean array [X, Y, Z].
         spacing: mm for each axis.
-        core_mm: 0 skips steps 1 to 4. A hole narrower than twice this is not seen as a hole.
+        core_mm: 0 skips steps 1 to 5. A hole narrower than twice this is not seen as a hole.
         lip_mm: how far noise at the rim may reach over the bone. It counts as one voxel at least.
         min_volume_ml: 0 keeps parts of any size.
         min_relative_volume: 0 keeps parts of any size.
@@ -88,6 +91,7 @@ def clean_implant(
         through_mm: how far in and out no bone may lie.
         reach_mm: how far from the implant of step 2 a voxel may be; 0 skips step 3.
         film_mm: how far from the implant of step 3 a voxel may be; 0 skips step 4.
+        corner_voxels: how far from the implant of step 4 a voxel may be; 0 skips step 5.
 
     Returns:
         Boolean array [X, Y, Z], a subset of the difference.
@@ -110,6 +114,8 @@ def clean_implant(
             )
         if middle is not None and film_mm > 0 and mm.max() <= _FILM_FINEST_MM:
             kept |= film_on_cut(difference, kept, defective, spacing=mm, middle=middle, reach_mm=film_mm)
+        if corner_voxels > 0:
+            kept |= _corners(difference, kept, defective, corner_voxels)
     box = bounding_box(kept)
     if box is None:
         return kept
@@ -157,6 +163,26 @@ def _bridge(
         corner = corner[thick[tuple(corner.T)]]
         kept[tuple(corner.T)] = True
     return core, kept
+
+
+def _corners(difference: np.ndarray, implant: np.ndarray, bone: np.ndarray, reach: int) -> np.ndarray:
+    """Voxels of a difference that lie in the angle between an implant and the bone: step 5 of `clean_implant`.
+
+    These are what the closing of both by a block of three voxels adds.
+    """
+    corners = np.zeros_like(implant)
+    box = bounding_box(implant, margin=reach + 2)
+    if box is None:
+        return corners
+    near, solid = implant[box], implant[box] | bone[box]
+    # At the end of the volume both go on as they are.
+    wide = ndimage.maximum_filter(solid, 3, mode="nearest")
+    closed = ndimage.minimum_filter(wide, 3, mode="nearest")
+    free = closed & difference[box] & ~near
+    free &= ndimage.maximum_filter(near, 2 * reach + 1, mode="nearest")
+    block = np.ones((3, 3, 3), dtype=bool)
+    corners[box] = ndimage.binary_propagation(near, structure=block, mask=near | free) & ~near
+    return corners
 
 
 def through_wall(

@@ -34,8 +34,8 @@ class ReachRim(Transform):
     nor implant lies: it closes gaps and thickens nothing.
 
     What is open after that, the mirror image may close: a network finds much of a thin rim improbable that the other
-    side of the head has. At last, high up, the interpolated vault: near the midline a hole lacks its mirror image too.
-    Over the orbits and the nose it would close what is open in every head.
+    side of the head has. At last, high up and at the glabella, the interpolated vault: near the midline a hole lacks
+    its mirror image too. Over the orbits it would close what is open in every head.
 
     Args:
         threshold: probability from which a voxel belongs to the skull.
@@ -44,6 +44,9 @@ class ReachRim(Transform):
         vault_threshold: in a third step, fraction of a voxel between the interpolated surfaces of the vault from which
             it does; None: no such step.
         vault_above_mm: how far above the base of the vault (:meth:`Vault.above_base`) that step begins.
+        midline_mm: how far to the right and left of the midline that step goes lower in front: between the orbits, at
+            the glabella, there is bone in every head. 0: nowhere.
+        midline_below_mm: how far below the base of the vault it goes there.
         guess_spacing: voxel size of mirror image and interpolated vault, mm.
         through_mm: how far in and out neither bone nor implant may lie.
         reach_mm: how far from the implant.
@@ -63,6 +66,8 @@ class ReachRim(Transform):
         mirror_threshold: float | None = None,
         vault_threshold: float | None = None,
         vault_above_mm: float = 30.0,
+        midline_mm: float = 6.0,
+        midline_below_mm: float = 10.0,
         guess_spacing: float = 1.0,
         through_mm: float = 10.0,
         reach_mm: float = 20.0,
@@ -81,12 +86,14 @@ class ReachRim(Transform):
         self.mirror_threshold = mirror_threshold
         self.vault_threshold = vault_threshold
         self.vault_above_mm = vault_above_mm
+        self.midline_mm = midline_mm
+        self.midline_below_mm = midline_below_mm
         self.guess_spacing = guess_spacing
         self.through_mm = through_mm
         self.reach_mm = reach_mm
         self.extract = ExtractImplant(min_relative_volume=min_relative_volume)
         self.mirror = MirrorImage(threshold=None, register=True)
-        self.interpolate = InterpolateVault()
+        self.interpolate = InterpolateVault(below_mm=midline_below_mm)
 
     def __call__(self, probability: Tensor, defective: MetaTensor) -> Tensor:  # type: ignore[override]
         """Raise.
@@ -109,21 +116,24 @@ class ReachRim(Transform):
             out = self._raised(out, other_side >= self.mirror_threshold, bone, defective, middle)
         if self.vault_threshold is not None:
             fill = on_ras_grid(self.interpolate, bone, defective, spacing=self.guess_spacing)
-            high = self._high_up(fill >= self.vault_threshold, bone, defective)
-            out = self._raised(out, high, bone, defective, middle)
+            certain = self._where_bone_is(fill >= self.vault_threshold, bone, defective)
+            out = self._raised(out, certain, bone, defective, middle)
         if out is plain:
             return probability
         return MetaTensor(out, meta=probability.meta) if isinstance(probability, MetaTensor) else out
 
-    def _high_up(self, filled: np.ndarray, bone: np.ndarray, defective: MetaTensor) -> np.ndarray:
-        """The voxels of a mask [X, Y, Z] that lie high enough above the base of the vault."""
+    def _where_bone_is(self, filled: np.ndarray, bone: np.ndarray, defective: MetaTensor) -> np.ndarray:
+        """The voxels of a mask [X, Y, Z] that lie high above the base of the vault, or at the glabella."""
         affine = defective.affine.cpu().numpy().astype(float)
         vault = vault_of(bone, affine)
         points = np.argwhere(filled)
-        above = vault.above_base(vault.local(points @ affine[:3, :3].T + affine[:3, 3]))
-        high = np.zeros_like(filled)
-        high[tuple(points[above >= self.vault_above_mm].T)] = True
-        return high
+        local = vault.local(points @ affine[:3, :3].T + affine[:3, 3])
+        above = vault.above_base(local)
+        front = (np.abs(local[:, 0]) < self.midline_mm) & (local[:, 1] > 0)
+        lowest = np.where(front, -self.midline_below_mm, self.vault_above_mm)
+        certain = np.zeros_like(filled)
+        certain[tuple(points[above >= lowest].T)] = True
+        return certain
 
     def _raised(
         self,
@@ -169,6 +179,8 @@ class ReachRimd(MapTransform):
         mirror_threshold: float | None = None,
         vault_threshold: float | None = None,
         vault_above_mm: float = 30.0,
+        midline_mm: float = 6.0,
+        midline_below_mm: float = 10.0,
         guess_spacing: float = 1.0,
         through_mm: float = 10.0,
         reach_mm: float = 20.0,
@@ -183,6 +195,8 @@ class ReachRimd(MapTransform):
             mirror_threshold=mirror_threshold,
             vault_threshold=vault_threshold,
             vault_above_mm=vault_above_mm,
+            midline_mm=midline_mm,
+            midline_below_mm=midline_below_mm,
             guess_spacing=guess_spacing,
             through_mm=through_mm,
             reach_mm=reach_mm,

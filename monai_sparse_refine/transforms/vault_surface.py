@@ -36,7 +36,7 @@ _THIN = 0.8  # of the thickness around
 _SLAB = 8  # slices worked on at a time, to bound the memory
 
 
-def interpolate_vault(bone: np.ndarray, affine: np.ndarray) -> np.ndarray:
+def interpolate_vault(bone: np.ndarray, affine: np.ndarray, *, below_mm: float = 0.0) -> np.ndarray:
     """Fill the holes of a cranial vault between its two surfaces, as far as directions from its middle go.
 
     The wall's two surfaces are distances from the middle of the cranial cavity, mapped over the directions around
@@ -47,6 +47,7 @@ def interpolate_vault(bone: np.ndarray, affine: np.ndarray) -> np.ndarray:
     Args:
         bone: bool [X, Y, Z], the third axis running up.
         affine: voxel to world mm, RAS (4, 4).
+        below_mm: how far below its base, the plane through the orbital rims and the occiput, it is filled.
 
     Returns:
         float32 [X, Y, Z]: which fraction of a voxel lies between the surfaces, in the hole's directions; 0
@@ -67,12 +68,16 @@ def interpolate_vault(bone: np.ndarray, affine: np.ndarray) -> np.ndarray:
         return empty
     inner, outer, hole = mapped
     fill = empty
-    end = _end_of_scan(bone, float(spacing[2]))
-    for start in range(0, end, _SLAB):
-        slab = np.argwhere(~bone[:, :, start : min(start + _SLAB, end)])
-        slab[:, 2] += start
+    box = _box_of_hole(inner, outer, hole, affine, vault, pitch=pitch, shape=bone.shape, below_mm=below_mm)
+    if box is None:
+        return empty
+    (left, back, bottom), (right, front, top) = box
+    end = min(top, _end_of_scan(bone, float(spacing[2])))
+    for start in range(bottom, end, _SLAB):
+        slab = np.argwhere(~bone[left:right, back:front, start : min(start + _SLAB, end)])
+        slab += np.array([left, back, start])
         pixel, share, height = _polar(slab, affine, vault, pitch, size)
-        candidate = _on_map(pixel, size) & (height > 0) & (share > 0.7) & (share < 1.35)
+        candidate = _on_map(pixel, size) & (height > -below_mm) & (share > 0.7) & (share < 1.35)
         slab, pixel, share = slab[candidate], pixel[candidate], share[candidate]
         chosen = hole[tuple(np.round(pixel).astype(int).T)]
         slab, pixel, share = slab[chosen], pixel[chosen], share[chosen]
@@ -89,13 +94,15 @@ class InterpolateVault(Transform):
     Args:
         append: return the input with the fill as one more channel (a network's input) instead of the fill alone.
         threshold: value from which a voxel of the input is bone.
+        below_mm: how far below the vault's base it is filled, as in :func:`interpolate_vault`.
     """
 
     backend = [TransformBackends.NUMPY]
 
-    def __init__(self, *, append: bool = False, threshold: float = 0.5) -> None:
+    def __init__(self, *, append: bool = False, threshold: float = 0.5, below_mm: float = 0.0) -> None:
         self.append = append
         self.threshold = threshold
+        self.below_mm = below_mm
 
     def __call__(self, mask: Tensor) -> Tensor:
         """Fill [C, X, Y, Z] in RAS orientation, its first channel being the skull; fractions as float32."""
@@ -105,7 +112,8 @@ class InterpolateVault(Transform):
                 f"InterpolateVault expects a 3D skull [C, X, Y, Z], got shape {tuple(plain.shape)}."
             )
         affine = mask.affine.cpu().numpy() if isinstance(mask, MetaTensor) else np.eye(4)
-        fill = torch.from_numpy(interpolate_vault(plain[0].cpu().numpy() >= self.threshold, affine))
+        bone = plain[0].cpu().numpy() >= self.threshold
+        fill = torch.from_numpy(interpolate_vault(bone, affine, below_mm=self.below_mm))
         fill = fill[None].to(plain.device)
         out = torch.cat([plain.float(), fill]) if self.append else fill
         return convert_to_dst_type(out, mask, dtype=torch.float32)[0]
@@ -122,10 +130,11 @@ class InterpolateVaultd(MapTransform):
         *,
         append: bool = False,
         threshold: float = 0.5,
+        below_mm: float = 0.0,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.interpolate = InterpolateVault(append=append, threshold=threshold)
+        self.interpolate = InterpolateVault(append=append, threshold=threshold, below_mm=below_mm)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         out = dict(data)
@@ -186,9 +195,43 @@ def _untrusted(hole: np.ndarray, missing: np.ndarray, thickness: np.ndarray, pit
 
 
 def _directions(grid: np.ndarray, angle: np.ndarray) -> np.ndarray:
-    """Unit vectors (N, N, 3) of the map's pixels (N, N, 2), `angle` being theirs from straight up in rad (N, N)."""
+    """Unit vectors (..., 3) of the map's pixels (..., 2), `angle` being theirs from straight up in rad (...)."""
     away = grid / np.maximum(np.linalg.norm(grid, axis=-1, keepdims=True), 1e-6)
     return np.concatenate([np.sin(angle)[..., None] * away, np.cos(angle)[..., None]], axis=-1)
+
+
+def _box_of_hole(
+    inner: np.ndarray,
+    outer: np.ndarray,
+    hole: np.ndarray,
+    affine: np.ndarray,
+    vault: Vault,
+    *,
+    pitch: float,
+    shape: tuple[int, ...],
+    below_mm: float,
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """First voxels, and those after the last, that hold all of the hole between the surfaces; None for nothing.
+
+    What lies far below the base is left out: there are always directions without bone.
+    """
+    size = len(hole)
+    grid = np.argwhere(hole) - size // 2
+    direction = _directions(grid, np.deg2rad(np.linalg.norm(grid, axis=-1) * pitch))
+    # Between pixels the surfaces are interpolated, so that a neighbour may lie farther in or out.
+    low, high = ndimage.minimum_filter(inner, 3)[hole], ndimage.maximum_filter(outer, 3)[hole]
+    length = vault.model_radius(direction)
+    local = np.concatenate([direction * (share * length)[:, None] for share in (low, high)])
+    around = 2.0 * np.deg2rad(pitch) * vault.radius_mm + 2.0 * np.linalg.norm(affine[:3, :3], axis=0).max()
+    local = local[vault.above_base(local) > -below_mm - around]
+    if not len(local):
+        return None
+    world = vault.world(local)
+    corners = np.stack([world.min(axis=0) - around, world.max(axis=0) + around])
+    corners = np.stack(np.meshgrid(*corners.T, indexing="ij"), axis=-1).reshape(-1, 3)
+    index = (corners - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T
+    first = np.maximum(np.floor(index.min(axis=0)), 0).astype(int)
+    return first, np.minimum(np.ceil(index.max(axis=0)) + 1, shape).astype(int)
 
 
 def _end_of_scan(bone: np.ndarray, slice_mm: float) -> int:

@@ -1,14 +1,17 @@
 """The lower threshold at the rim: it closes gaps, and thickens nothing."""
 
+import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Flip
+from scipy import ndimage
 
 from monai_sparse_refine.data import skull_phantom
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.metrics import border_gap
 from monai_sparse_refine.transforms import RandCranialDefect, ReachRim, ReachRimd
+from monai_sparse_refine.transforms.vault import vault_of
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +101,37 @@ def test_high_up_the_vault_closes_what_the_mirror_image_lacks(skull, forehead):
     # No hole lies higher than the vertex.
     too_high = ReachRim(threshold=0.5, mirror_threshold=0.3, vault_threshold=0.7, vault_above_mm=200.0)
     torch.testing.assert_close(torch.as_tensor(too_high(short, forehead)), torch.as_tensor(mirrored))
+
+
+def test_at_the_glabella_the_vault_closes_what_lies_low(skull):
+    bone = skull.as_tensor()[0].numpy() > 0
+    affine = skull.affine.numpy()
+    vault = vault_of(bone, affine)
+    local = vault.local(np.argwhere(bone) @ affine[:3, :3].T + affine[:3, 3])
+    above = vault.above_base(local)
+    front = (np.abs(local[:, 0]) < 30) & (local[:, 1] > 30)
+    in_wall = np.linalg.norm(local, axis=1) > 0.8 * vault.model_radius(local)
+    cut, sure = (
+        tuple(np.argwhere(bone)[front & in_wall & (above > low) & (above < 40)].T) for low in (-4, 14)
+    )
+    truth = np.zeros_like(bone)
+    truth[cut] = True
+    holed = MetaTensor(torch.from_numpy((bone & ~truth)[None].astype(np.uint8)), affine=skull.affine)
+    probability = (bone & ~truth).astype(np.float32)
+    probability[sure] = 1.0
+    short = MetaTensor(torch.from_numpy(probability[None]), affine=skull.affine)
+    open_, closed = (
+        _implant(ReachRim(threshold=0.5, vault_threshold=0.7, midline_mm=width)(short, holed), holed)[
+            0
+        ].numpy()
+        for width in (0.0, 6.0)
+    )
+    added = np.argwhere(closed & ~open_)
+    assert len(added) > 20
+    # The phantom's wall departs from its vault's shape there: a voxel off counts as right.
+    assert ndimage.binary_dilation(truth, np.ones((3, 3, 3)))[tuple(added.T)].mean() > 0.6
+    where = vault.local(added @ affine[:3, :3].T + affine[:3, 3])
+    assert np.abs(where[:, 0]).max() < 8 and vault.above_base(where).max() < 14
 
 
 def test_unsure_voxels_far_from_an_implant_and_answers_without_one_stay(holed, truth, unsure):

@@ -14,6 +14,7 @@ from monai_sparse_refine.transforms import (
     ResampleToSpacing,
     interpolate_vault,
 )
+from monai_sparse_refine.transforms.vault import vault_of
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +43,17 @@ def test_a_hole_over_most_of_a_vertex_that_is_flatter_than_the_model_is_filled()
     implant = (skull > 0) & (holed == 0)
     reach = torch.nn.functional.max_pool3d(implant.as_tensor().float(), 5, 1, 2) > 0
     assert dice((InterpolateVault()(holed) >= 0.5) & reach, implant) > 0.84
+
+
+def test_below_the_base_it_is_filled_on_request_only(skull):
+    fill, low = (InterpolateVault(below_mm=mm)(skull).as_tensor()[0].numpy() for mm in (0.0, 20.0))
+    affine = skull.affine.numpy()
+    vault = vault_of(skull.as_tensor()[0].numpy() > 0, affine)
+    index = np.indices(fill.shape).reshape(3, -1).T
+    above = vault.above_base(vault.local(index @ affine[:3, :3].T + affine[:3, 3])).reshape(fill.shape)
+    assert not (fill[above < 0] > 0).any() and not (low[above < -20] > 0).any()
+    assert (low[above < 0] > 0).sum() > 100  # the orbits
+    np.testing.assert_array_equal(low[above > 0], fill[above > 0])
 
 
 def test_fractions_at_the_surfaces_lie_between(holed):
