@@ -70,6 +70,7 @@ def test_a_single_process_goes_on_with_its_checkpoint(trained, start_training):
 
 
 GRADIENTS = """
+import gc
 import torch, torch.distributed as dist
 from monai_sparse_refine.losses import LevelwiseGenerativeLoss
 from monai_sparse_refine.networks import MaskRefiner
@@ -84,7 +85,8 @@ both = [torch.zeros_like(gradient) for _ in range(2)]
 dist.all_gather(both, gradient)
 assert gradient.abs().sum() > 0 and torch.equal(*both), "gradients differ"
 dist.barrier()  # a process that leaves while the other one still talks aborts it
-del network  # it holds the group, whose threads must not outlive it
+del network  # it holds the group, whose threads must not outlive it,
+gc.collect()  # and is part of a cycle
 dist.destroy_process_group()
 """
 
