@@ -4,8 +4,9 @@
 
 The counterpart of table 2 and figures 2 to 4 of Li et al., Sci. Rep. 13:20229 (2023). Every network is trained here,
 on the same small budget of processor time at each size, from coarse to fine, and scored on skulls it never saw; with
-``--bundle`` the bundle, trained elsewhere and for longer, has a row beside them. A run that was killed goes on from
-``--work-dir``; without an option of data its kind of skulls is left out.
+``--bundle`` the bundle, trained elsewhere and for longer, has a row beside them; ``--earlier`` scores it anew and takes
+the networks' rows from an earlier table. A run that was killed goes on from ``--work-dir``; without an option of data
+its kind of skulls is left out.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import torch
 from monai.data import MetaTensor
 
 from benchmarks.command_line import command_line
+from benchmarks.paper_accuracy_earlier import read_table, steps_text
 from benchmarks.paper_accuracy_page import page, write_figures
 from benchmarks.paper_skulls import CTSkulls, MRILikeSkulls, Skulls, test_phantoms, training_phantoms
 from benchmarks.paper_training import make_network, predict, train
@@ -45,7 +47,10 @@ FINE = 128  # above this in-plane size fewer skulls are scored
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     options = _options(arguments)
-    if len(options.training_sizes) != len(options.networks):
+    earlier = or_exit(read_table, options.earlier) if options.earlier else None
+    if earlier is not None:
+        options.networks = earlier.networks
+    elif len(options.training_sizes) != len(options.networks):
         raise SystemExit("error: --training-sizes needs one number for each of --networks")
     kinds = or_exit(_skulls, options)
     rows: list[dict[str, Any]] = []
@@ -53,13 +58,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for key, skulls in kinds.items():
         sizes = options.sizes or SIZES[key]
         for name in options.networks:
-            trained[skulls.name, name] = or_exit(_train, options, skulls, name, sizes)
+            if earlier is None:
+                steps = or_exit(_train, options, skulls, name, sizes)
+            else:
+                steps = earlier.steps.get((skulls.name, name), {})
+            trained[skulls.name, name] = steps
         for size in sizes:
             count = options.max_cases if size <= FINE else options.fine_cases
             cases = list(skulls.test_cases(size, count=count))
             shipped = [SHIPPED] if options.bundle and key == "ct" else []
             for name in (IDENTITY, *options.networks, *shipped):
-                rows += _scores(options, name, cases, _stage_of(trained.get((skulls.name, name), {}), size))
+                if earlier is not None and name in options.networks:
+                    rows += or_exit(earlier.scores, name, cases)
+                else:
+                    steps = trained.get((skulls.name, name), {})
+                    rows += _scores(options, name, cases, steps, _stage_of(steps, size))
     output = Path(options.output)
     write_case_table(rows, output / "paper_accuracy.csv")
     write_figures(rows, output)
@@ -101,6 +114,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--test-voxels", type=float, default=1e7, help="largest volume that the dense twin is applied to"
     )
     parser.add_argument("--bundle", help="folder of a completion bundle to score beside them")
+    parser.add_argument(
+        "--earlier",
+        help="paper_accuracy.csv of an earlier run, to take the networks' rows from: trains nothing",
+    )
     parser.add_argument("--fine-cases", type=int, default=4, help=f"test skulls above {FINE} in-plane voxels")
     parser.add_argument("--max-cases", type=int, help="test skulls up to there")
     parser.add_argument("--engine", default="native", help="auto, native or minkowski")
@@ -152,13 +169,20 @@ def _stage_of(steps: Mapping[int, int], size: int) -> int | None:
 
 
 def _scores(
-    options: argparse.Namespace, name: str, cases: Sequence[SkullCase], stage: int | None
+    options: argparse.Namespace,
+    name: str,
+    cases: Sequence[SkullCase],
+    steps: Mapping[int, int],
+    stage: int | None,
 ) -> list[dict[str, Any]]:
-    """Score one network on the cases of one size, or read its scores of an earlier run."""
+    """Score one network on the cases of one size, or read its scores of an earlier run.
+
+    The bundle may have changed since that run and is always scored.
+    """
     first = cases[0]
     folder = _folder(options, first.test_set, name)
     path = folder / f"scores_{first.grid}.json"
-    if path.exists():
+    if path.exists() and name != SHIPPED:
         found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
         if [row["case"] for row in found] == [case.name for case in cases]:
             return found
@@ -179,6 +203,7 @@ def _scores(
                 "kind": case.kind,
                 "method": name,
                 "weights_of": stage,
+                "steps": steps_text(steps, stage),
                 "dice": dice(whole, true),
                 "re_percent": reconstruction_error(whole, true),
                 "implant_dice": dice(whole & ~bone, true & ~bone),

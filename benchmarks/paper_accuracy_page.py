@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,8 @@ def page(
         "equal cost, and its values are those of short training. A size without training gets the weights of",
         "the next coarser one. One training run, one seed.",
         "",
-        *(_BUNDLE_ROW if options.bundle else ()),
+        *(_EARLIER_ROWS if options.earlier else ()),
+        *(_bundle_row(options.bundle) if options.bundle else ()),
         f"Training: one skull a step, Adam with AMSGrad, learning rate {first:g} at the first and {later:g} at",
         f"each later size, falling to a tenth; the paper's loss with weight {KNOWN_WEIGHT:g} for what the input holds;",
         f"sparse networks keep voxels of logit above {KEEP_THRESHOLD:g} until the last level. The stream of skulls",
@@ -83,9 +85,9 @@ def page(
     return "\n".join(lines)
 
 
-_BUNDLE_ROW = (
-    "The row of the bundle is what this package ships: another network, with guesses for input, trained for hours",
-    "on the patients of the same split. It says what is reached at each size, not what a network is worth.",
+_EARLIER_ROWS = (
+    "The networks' rows, which were trained by the same command without `--earlier`, are of an earlier run and taken",
+    "over from its table; only the rows of the input and of the bundle were scored anew.",
     "",
 )
 _DATA = {
@@ -102,6 +104,16 @@ _DATA = {
         "shaped holes of 20 to 35 mm radius through both surfaces, one at a time, in every head tested."
     ),
 }
+
+
+def _bundle_row(bundle: str) -> tuple[str, ...]:
+    metadata = json.loads((Path(bundle) / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    return (
+        f"The row of the bundle is version {metadata['version']} of what this package ships: another network, with",
+        "guesses for input, trained for hours on the patients of the same split. It says what is reached at each",
+        "size, not what a network is worth.",
+        "",
+    )
 
 
 def _score_table(rows: Rows, steps: Mapping[str, Mapping[int, int]]) -> str:

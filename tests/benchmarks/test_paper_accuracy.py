@@ -75,6 +75,16 @@ def test_everything_is_scored_and_a_second_run_does_nothing_again(tmp_path, argu
     main(arguments)
     assert (tmp_path / "out" / "paper_accuracy.md").read_text() == page
 
+    again = tmp_path / "out" / "paper_accuracy.csv"
+    monkeypatch.setattr(paper_accuracy, "train", fail)
+    main([*arguments, "--earlier", str(again), "--work-dir", str(tmp_path / "other")])
+    assert list(csv.DictReader(again.open())) == rows
+    told = (tmp_path / "out" / "paper_accuracy.md").read_text()
+    assert "of an earlier run" in told and "of an earlier run" not in page
+    assert [line for line in told.splitlines() if line.startswith("| ")] == [
+        line for line in page.splitlines() if line.startswith("| ")
+    ]
+
 
 def test_no_data_is_told():
     with pytest.raises(SystemExit, match="--patients"):
