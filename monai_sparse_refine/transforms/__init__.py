@@ -47,6 +47,7 @@ from monai_sparse_refine.transforms.fixed_defect import (
     FixedCranialDefectD,
     FixedCranialDefectd,
     FixedCranialDefectDict,
+    cases_with_room,
 )
 from monai_sparse_refine.transforms.gate import RefineGate
 from monai_sparse_refine.transforms.implant import (
@@ -240,6 +241,7 @@ __all__ = [
     "ToBinaryMaskDict",
     "ToBinaryMaskd",
     "average_onto",
+    "cases_with_room",
     "dice_threshold",
     "find_bundle",
     "interpolate_vault",

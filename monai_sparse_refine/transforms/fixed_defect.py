@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+import warnings
+from collections.abc import Hashable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
+import numpy as np
 from monai.config import KeysCollection
-from monai.transforms import MapTransform
+from monai.transforms import LoadImage, MapTransform
 
+from monai_sparse_refine.errors import InputError
+from monai_sparse_refine.transforms.binary_mask import ToBinaryMask
 from monai_sparse_refine.transforms.cranial_defect import RandCranialDefect, Sizes
+
+__all__ = ["FixedCranialDefectD", "FixedCranialDefectDict", "FixedCranialDefectd", "cases_with_room"]
 
 
 class FixedCranialDefectd(MapTransform):
@@ -59,6 +66,47 @@ class FixedCranialDefectd(MapTransform):
                 implant[out[key] > 0] = 0
                 out[self.implant_key] = implant
         return out
+
+
+def cases_with_room(
+    cases: Sequence[Mapping[str, Any]], *, hu_threshold: float = 300.0, size_mm: Sizes = None
+) -> list[dict[str, Any]]:
+    """Those of the cases whose skull has room for their defect; a warning names the others.
+
+    So that an evaluation or a training says so before it starts, instead of ending at the first such case.
+
+    Args:
+        cases: of :func:`monai_sparse_refine.data.defect_cases`: the file at "image", "kind", "seed" and "name".
+        hu_threshold: of bone, where the file is a CT, HU.
+        size_mm: as for ``FixedCranialDefectd``.
+
+    Raises:
+        InputError: if there are cases, and none has room.
+    """
+    load, binarise = (
+        LoadImage(image_only=True, ensure_channel_first=True, dtype=np.float32),
+        ToBinaryMask(hu_threshold=hu_threshold),
+    )
+    cut = FixedCranialDefectd("image", size_mm=size_mm)
+    kept: list[dict[str, Any]] = []
+    lacking = []
+    for file, items in groupby(cases, key=lambda case: case["image"]):
+        mask = binarise(load(file))
+        for item in items:
+            try:
+                cut({"image": mask, "kind": item["kind"], "seed": item["seed"]})
+            except InputError:
+                lacking.append(str(item["name"]))
+            else:
+                kept.append(dict(item))
+    if lacking:
+        told = f"{len(lacking)} of {len(cases)} cases have no room for their hole: {', '.join(lacking)}"
+        if not kept:
+            raise InputError(
+                f"{told}. Give skulls with a complete vault, other kinds of holes or smaller ones."
+            )
+        warnings.warn(f"{told}. They are left out.", stacklevel=2)
+    return kept
 
 
 FixedCranialDefectD = FixedCranialDefectDict = FixedCranialDefectd

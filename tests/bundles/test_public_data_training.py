@@ -1,5 +1,6 @@
 """train.json on the folders of the public data sets, with overrides alone (docs/train_on_your_data.md has them)."""
 
+import re
 from pathlib import Path
 
 import nrrd
@@ -11,15 +12,7 @@ from monai.data import MetaTensor
 from monai_sparse_refine.data import skull_phantom
 from monai_sparse_refine.transforms import RandCranialDefect
 
-# Complete skulls and given holes, instead of holes cut while training.
-GIVEN_HOLES = {
-    **{f"train#deterministic_transforms#{step}#keys": "['image','label']" for step in range(4)},
-    "train#random_transforms#0#keys": "['image','label']",
-    "train#random_transforms#1#keys": "['image','label']",
-    "train#random_transforms#2#_disabled_": True,
-    "train#random_transforms#3#_disabled_": True,
-    "validate#cut#0#_disabled_": True,
-}
+DOCS = Path(__file__).parents[2] / "docs" / "train_on_your_data.md"
 
 
 def _save(path: Path, mask: MetaTensor) -> None:
@@ -45,6 +38,13 @@ def data_sets(tmp_path_factory) -> Path:
         _save(root / "SkullBreak" / "defective_skull" / "random_1" / f"{seed:03d}.nrrd", cut(skull))
         _save(root / "MUG500" / f"A{seed + 1:04d}" / f"A{seed + 1:04d}.nrrd", skull)
     return root
+
+
+def _given_holes() -> dict[str, str]:
+    """The overrides that the documentation gives for holes that a data set has, instead of cutting them."""
+    found = re.search(r'GIVEN_HOLES="(.*?)"', DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    assert found, DOCS
+    return dict(line.strip().removeprefix("--").split(maxsplit=1) for line in found[1].splitlines())
 
 
 def _train(start_training, work: Path, **overrides: object) -> Path:
@@ -81,6 +81,5 @@ def test_given_holes_of_skullbreak(start_training, data_sets, tmp_path):
         dataset_dir=data_sets / "SkullBreak",
         real_training=cases,
         real_validation=cases,
-        **{"validate#dataset_data": "@real_validation"},
-        **GIVEN_HOLES,
+        **{"phantoms": 1, **_given_holes()},
     )
