@@ -24,7 +24,7 @@ _PAD_MM = 12.0
 
 
 def rendered_thorax_cases(
-    masks: str | Path,
+    masks: str | Path | None,
     folder: str | Path,
     *,
     names: Sequence[str] | None = None,
@@ -46,8 +46,10 @@ def rendered_thorax_cases(
         ``{"image": CT, "label": label map, "name": name}`` each.
 
     Raises:
-        InputError: a folder without volumes, or that lacks a named case.
+        InputError: no folder, one without volumes, or one that lacks a named case.
     """
+    if masks is None:
+        raise InputError("no data: give --masks_dir, a folder of organ masks to render CTs around")
     found = {case_name(path): path for path in find_volumes(masks)}
     wanted = sorted(found) if names is None else list(names)
     missing = [name for name in wanted if name not in found]

@@ -48,6 +48,8 @@ def test_a_split_does_not_change_seeds(masks, tmp_path):
     assert [case["name"] for case in cases] == ["b_001007"]
     with pytest.raises(InputError, match="lacks 1 cases of the split, the first is 'c'"):
         rendered_thorax_cases(masks, tmp_path / "r", names=["a", "c"])
+    with pytest.raises(InputError, match="give --masks_dir"):
+        rendered_thorax_cases(None, tmp_path / "r")
 
 
 def test_deformed_organs_are_still_organs():
