@@ -19,7 +19,9 @@ from monai_sparse_refine.volume import as_mask, as_volume, bounding_box, check_s
 
 __all__ = ["organ_figure"]
 
-COLOURS = {"before": "#ff9d3c", "after": "#35d0dc", "truth": "#f4f6f8"}
+# No grey: outlines lie on a CT. What is equal is drawn over each other, so what was before is dashed and on top.
+COLOURS = {"before": "#ff9d3c", "after": "#35d0dc", "truth": "#f06ad8"}
+OUTLINES = ("truth", "after", "before")
 MARGIN_MM = 14.0
 PIXELS = 260
 WINDOW = (-160.0, 340.0)  # HU of black and white
@@ -39,7 +41,8 @@ def organ_figure(
     """Draw an organ before and after its refinement and save it as PNG.
 
     The upper row shows surfaces from the patient's left; the lower one the axial slices in which before and truth (or
-    after, where there is no truth) differ most, at least 8 mm apart. Axes are brought to RAS, lengths are true in mm.
+    after, where there is no truth) differ most, at least 8 mm apart, each titled by its height above the lowest. Axes
+    are brought to RAS, lengths are true in mm.
 
     Args:
         before: mask, [X, Y, Z] or [1, X, Y, Z], as the other volumes.
@@ -78,10 +81,13 @@ def organ_figure(
         axes.set_axis_off()
     for axes, (name, mask) in zip(grid[0], masks.items(), strict=False):
         _surface(axes, name, mask, mm, masks.get("truth"))
-    for axes, z in zip(grid[1], _slices(masks, mm), strict=False):
+    slices = _slices(masks, mm)
+    for axes, z in zip(grid[1], slices, strict=False):
         _slice(axes, masks, volumes.get("image"), z, mm)
+        axes.set_title(f"slice {(z - slices[0]) * mm[2]:+.0f} mm", color=INK, size=9)
     for number, name in enumerate(masks):
-        figure.text(0.30 + 0.2 * number, 0.055, f"— {name}", color=COLOURS[name], size=10, ha="center")
+        dash = "- -" if name == "before" else "—"
+        figure.text(0.30 + 0.2 * number, 0.055, f"{dash} {name}", color=COLOURS[name], size=10, ha="center")
     figure.subplots_adjust(left=0.01, right=0.99, top=0.9, bottom=0.09, wspace=0.03, hspace=0.12)
     target = Path(path)
     with atomic_path(target) as temporary:
@@ -135,10 +141,11 @@ def _slice(
             extent=extent,
             aspect="equal",
         )
-    for name in ("truth", "before", "after"):
+    for name in OUTLINES:
         if name in masks and masks[name][:, :, z].any():
             field = masks[name][::-1, :, z].T.astype(float)
-            axes.contour(field, [0.5], colors=COLOURS[name], linewidths=1.3, extent=extent)
+            lines = axes.contour(field, [0.5], colors=COLOURS[name], linewidths=1.3, extent=extent)
+            lines.set_linestyle("dashed" if name == "before" else "solid")
     axes.set_xlim(extent[:2])
     axes.set_ylim(extent[2:])
     axes.set_aspect("equal")
