@@ -20,12 +20,12 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     it was.
 
     Args:
-        path: where the finished file belongs.
+        path: where the finished file belongs; "~" is the home folder.
 
     Yields:
         The temporary path to write to.
     """
-    target = Path(path)
+    target = Path(path).expanduser()
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{uuid.uuid4().hex[:8]}.{target.name}")
     try:

@@ -14,9 +14,11 @@ from monai_sparse_refine.errors import InputError
 __all__ = [
     "affine_of_box",
     "as_mask",
+    "as_tensor",
     "as_volume",
     "bounding_box",
     "case_name",
+    "check_same_grid",
     "check_same_shape",
     "spacing_of",
     "surface",
@@ -29,6 +31,19 @@ MAX_LABEL = 255
 MAX_BONE_FRACTION = 0.4
 
 
+def as_tensor(volume: Any) -> torch.Tensor:
+    """View an array, tensor or MetaTensor as a plain tensor; copies only what torch cannot view.
+
+    Arrays of another byte order (files of another machine) and with negative strides (flipped) are such.
+    """
+    if isinstance(volume, torch.Tensor):
+        return volume.as_subclass(torch.Tensor)
+    array = np.asarray(volume)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    return torch.as_tensor(np.ascontiguousarray(array))
+
+
 def as_volume(volume: Any, *, name: str = "volume") -> np.ndarray:
     """View a volume as a three-dimensional numpy array, without copying where that is possible.
 
@@ -37,13 +52,15 @@ def as_volume(volume: Any, *, name: str = "volume") -> np.ndarray:
         name: what to call it in an error message.
 
     Returns:
-        Array [X, Y, Z] of the same dtype.
+        Array [X, Y, Z] of the same dtype; float32 for bfloat16, which numpy has not.
 
     Raises:
         InputError: where the shape is neither of the two.
     """
     if isinstance(volume, MetaTensor):
         volume = volume.as_tensor()
+    if isinstance(volume, torch.Tensor) and volume.dtype == torch.bfloat16:
+        volume = volume.float()
     array = volume.detach().cpu().numpy() if isinstance(volume, torch.Tensor) else np.asarray(volume)
     if array.ndim == 4 and array.shape[0] == 1:
         array = array[0]
@@ -72,6 +89,37 @@ def check_same_shape(**volumes: np.ndarray) -> None:
     if len({volume.shape for volume in volumes.values()}) > 1:
         shapes = ", ".join(f"{name} {tuple(volume.shape)}" for name, volume in volumes.items())
         raise InputError(f"shapes differ: {shapes}; all have to lie on one voxel grid")
+
+
+def check_same_grid(**volumes: Any) -> None:
+    """Raise InputError where two MetaTensors of one shape place it differently in the world.
+
+    Combined voxel by voxel, one of them would be mirrored or shifted. Volumes without an affine are not compared.
+    The corners may differ by a tenth of a voxel.
+
+    Args:
+        volumes: by what to call them, [C, X, Y, Z] of one spatial shape.
+    """
+    placed = {name: volume for name, volume in volumes.items() if isinstance(volume, MetaTensor)}
+    if len(placed) < 2:
+        return
+    (first, reference), *others = placed.items()
+    corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(reference.shape[-3:]) - 1)  # (8, 3)
+    world = _world(reference, corners)
+    tolerance = 0.1 * min(spacing_of(reference))
+    for name, volume in others:
+        apart = float(np.abs(_world(volume, corners) - world).max())
+        if apart > tolerance:
+            raise InputError(
+                f"{first} and {name} have one shape, but their affines place it up to {apart:.1f} mm apart: bring both "
+                "to one orientation and grid (Orientationd, ResampleToMatchd)"
+            )
+
+
+def _world(volume: MetaTensor, voxels: np.ndarray) -> np.ndarray:
+    """Where voxels (N, 3) lie in the world, mm."""
+    affine = np.asarray(volume.affine.cpu(), dtype=float).reshape(-1, 4, 4)[0]
+    return np.asarray(voxels @ affine[:3, :3].T + affine[:3, 3])
 
 
 def spacing_of(*volumes: Any, spacing: float | Sequence[float] | None = None) -> tuple[float, float, float]:

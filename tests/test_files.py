@@ -29,3 +29,10 @@ def test_a_failure_leaves_the_older_file_and_nothing_else(tmp_path):
         write_half()
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
     assert target.read_text() == "old"
+
+
+def test_the_home_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with atomic_path("~/a.txt") as temporary:
+        temporary.write_text("done")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]

@@ -12,9 +12,11 @@ from scipy import ndimage
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.volume import (
     as_mask,
+    as_tensor,
     as_volume,
     bounding_box,
     case_name,
+    check_same_grid,
     check_same_shape,
     spacing_of,
     surface,
@@ -130,3 +132,27 @@ def test_masks_and_cts_are_told_apart():
 def test_anything_else_is_refused_with_what_was_found(values, message):
     with pytest.raises(InputError, match=message):
         kind(values)
+
+
+def test_arrays_that_torch_cannot_view_become_tensors_too():
+    values = np.arange(6, dtype=np.float32).reshape(1, 2, 3)
+    for array in (values, values.astype(">f4"), np.flip(np.flip(values, 1).copy(), 1)):
+        assert torch.equal(as_tensor(array), torch.from_numpy(values))
+    assert type(as_tensor(MetaTensor(values))) is torch.Tensor
+    tensor = torch.from_numpy(values)
+    assert as_tensor(tensor).data_ptr() == tensor.data_ptr()
+
+
+def test_bfloat16_becomes_single_precision():
+    assert as_volume(torch.full((2, 2, 2), 0.75, dtype=torch.bfloat16)).dtype == np.float32
+    assert as_mask(torch.full((2, 2, 2), 0.75, dtype=torch.bfloat16)).all()
+
+
+def test_grids_that_only_have_one_shape_are_told_apart():
+    volume = torch.zeros(1, 4, 5, 6)
+    here = MetaTensor(volume, affine=np.diag([1.0, 1, 2, 1]))
+    mirrored = MetaTensor(volume, affine=np.diag([-1.0, 1, 2, 1]))
+    check_same_grid(mask=here, image=MetaTensor(volume, affine=np.diag([1.01, 1, 2, 1])))
+    check_same_grid(mask=here, image=volume)
+    with pytest.raises(InputError, match=r"mask and image have one shape, but .* up to 6.0 mm apart"):
+        check_same_grid(mask=here, image=mirrored)

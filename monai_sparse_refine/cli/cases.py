@@ -17,6 +17,7 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImage
 
 from monai_sparse_refine.data import find_volumes
+from monai_sparse_refine.data.inputs import check_geometry
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.volume import case_name
 
@@ -102,6 +103,7 @@ def _load(case: Case) -> MetaTensor:
         reader=None if case.kind == "volume" else "PydicomReader", ensure_channel_first=True, dtype=np.float32
     )
     if case.kind == "volume":
+        check_geometry(case.files[0])
         return load(case.files[0])
     # The reader takes a series as a folder, in which there may be nothing else.
     with tempfile.TemporaryDirectory() as folder:

@@ -16,6 +16,7 @@ from monai_sparse_refine.cli.cases import Case, find_cases, read_case
 from monai_sparse_refine.cli.outputs import write_completion, write_refinement
 from monai_sparse_refine.cli.ranks import Ranks
 from monai_sparse_refine.data import check_output_dir
+from monai_sparse_refine.data.inputs import check_apart, check_device
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.report import write_case_table
 from monai_sparse_refine.transforms import RefineGate, SparseRefine, ToBinaryMask, load_recipe
@@ -35,14 +36,16 @@ def run(options: argparse.Namespace) -> int:
         InputError: nothing can be refined: no input, no bundle, weights that do not fit, no place to write.
     """
     ranks = Ranks.from_environment()
-    folder = options.output or options.input.expanduser().resolve().parent / "refined"
+    given = options.input.expanduser()
+    folder = (options.output or given.resolve().parent / "refined").expanduser()
     cases = find_cases(options.input)
     images = _images(options.image, cases)
     check_output_dir(folder)
-    if options.input.is_dir() and options.input.resolve() == folder.resolve():
-        raise InputError(f"output folder {folder}: is the input folder; give another one")
+    check_apart(given, folder)
     labels = _labels(options.labels)
     resolve_labels(labels, options.label_preset)  # before the weights are read
+    if options.device:
+        check_device(options.device)
     device = torch.device(options.device) if options.device else ranks.device()
     overrides = {} if options.max_voxels is None else {"max_voxels": options.max_voxels}
     recipe = load_recipe(
@@ -76,8 +79,9 @@ def _work(
             started = time.perf_counter()
             try:
                 found, files = worker(case, images.get(case.name))
-            except (InputError, OSError) as error:
-                tqdm.write(f"error: {case.name}: {error}", file=sys.stderr)
+            except Exception as error:  # whatever is wrong with one case, the others are done
+                kind = "" if isinstance(error, (InputError, OSError)) else f"{type(error).__name__}: "
+                tqdm.write(f"error: {case.name}: {kind}{error}", file=sys.stderr)
                 failed.append(case.name)
                 continue
             rows += [{"case": case.name, **row, "ids": " ".join(map(str, row["ids"]))} for row in found]

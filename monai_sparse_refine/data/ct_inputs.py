@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_sparse_refine.data.inputs import FilePath, check_output_dir, check_volume, find_volumes
+from monai_sparse_refine.data.inputs import (
+    FilePath,
+    check_apart,
+    check_names,
+    check_output_dir,
+    check_volume,
+    find_volumes,
+)
 from monai_sparse_refine.data.weights import read_weights
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.volume import case_name
@@ -48,19 +55,12 @@ def preflight_ct(
                 )
         except InputError as error:
             problems.append(str(error))
-    names = [case_name(file) for file in files]
-    problems += [
-        f"{name}: two inputs have this name; rename one" for name in {n for n in names if names.count(n) > 1}
-    ]
-    checks: list[tuple[Any, Any]] = [(read_weights, path) for path in weights]
+    checks: list[tuple[Any, ...]] = [(check_names, files), *((read_weights, path) for path in weights)]
     if output_dir is not None:
-        checks.append((check_output_dir, output_dir))
-        place = Path(inputs) if isinstance(inputs, (str, Path)) else None
-        if place is not None and place.is_dir() and place.resolve() == Path(output_dir).resolve():
-            problems.append(f"output folder {output_dir}: is the input folder; give another one")
-    for check, path in checks:
+        checks += [(check_output_dir, output_dir), (check_apart, inputs, output_dir)]
+    for check, *given in checks:
         try:
-            check(path)
+            check(*given)
         except InputError as error:
             problems.append(str(error))
     if problems:

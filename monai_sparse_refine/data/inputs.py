@@ -17,11 +17,19 @@ from monai_sparse_refine.data.weights import read_weights
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.volume import case_name, volume_kind
 
-__all__ = ["VolumeSummary", "check_output_dir", "check_volume", "find_volumes", "preflight"]
+__all__ = [
+    "VolumeSummary",
+    "check_device",
+    "check_geometry",
+    "check_output_dir",
+    "check_volume",
+    "find_volumes",
+    "preflight",
+]
 
 SUFFIXES = (".nii", ".nii.gz", ".nrrd")
-# World axes that readers turn into RAS; MONAI leaves any other as it is, which would mirror the skull.
-NRRD_SPACES = ("left-posterior-superior", "LPS", "right-anterior-superior", "RAS")
+# MONAI turns the first into RAS and takes any other for RAS, "LPS" too, which would turn the skull about.
+NRRD_SPACES = ("left-posterior-superior", "right-anterior-superior", "RAS")
 
 FilePath = str | os.PathLike[str]
 
@@ -87,33 +95,48 @@ def check_volume(path: FilePath, *, hu_threshold: float = 300.0) -> VolumeSummar
         What it holds.
 
     Raises:
-        InputError: unreadable or truncated, not 3D (trailing axes of one voxel are allowed in NIfTI), NaN or
+        InputError: unreadable or truncated, not 3D (a fourth axis of one voxel is allowed in NIfTI), NaN or
             infinity, empty, labels other than 0 and 1, nothing above the threshold, or no usable affine. The
             message starts with the path.
     """
     file = Path(path)
     volume, affine = _read(file)
-    if volume.ndim < 3 or any(size != 1 for size in volume.shape[3:]):
+    if volume.ndim < 3 or volume.shape[3:] not in ((), (1,)):
         raise InputError(
             f"{file}: has {volume.ndim} dimensions, shape {tuple(volume.shape)}; expected one 3D volume: "
             "save a single volume, not a slice, series or colour picture"
         )
     volume = volume.reshape(volume.shape[:3])
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    # Axes that lie in one plane, or of no length, span no volume.
-    flat = not np.isfinite(affine).all() or (
-        abs(np.linalg.det(affine[:3, :3])) < 1e-6 * max(1e-30, float(spacing.prod()))
-    )
-    if flat:
-        raise InputError(
-            f"{file}: its affine {np.round(affine[:3, :3], 4).tolist()} does not give three independent "
-            "axes of finite length; export the file again with its orientation"
-        )
+    spacing = _checked_spacing(file, affine)
     kind = volume_kind(volume, hu_threshold=hu_threshold, name=f"{file}:")
     foreground = int(np.count_nonzero(volume if kind == "mask" else volume > hu_threshold))
     x, y, z = map(int, volume.shape[:3])
     dx, dy, dz = (float(v) for v in spacing)
     return VolumeSummary(file, kind, (x, y, z), (dx, dy, dz), foreground)
+
+
+def check_geometry(path: FilePath) -> None:
+    """Read the header of a volume alone, and check that its orientation can be used.
+
+    Args:
+        path: NIfTI or NRRD file.
+
+    Raises:
+        InputError: unreadable, axes that span no volume, or world axes that MONAI does not know.
+    """
+    file = Path(path)
+    try:
+        if file.name.lower().endswith(".nrrd"):
+            header = nrrd.read_header(str(file))
+            affine = _nrrd_affine(file, header, int(header.get("dimension", 3)))
+        else:
+            image: Any = nib.load(file)
+            affine = np.asarray(image.affine, dtype=float)
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        raise _unreadable(file, error) from error
+    _checked_spacing(file, affine)
 
 
 def check_output_dir(path: FilePath) -> Path:
@@ -175,14 +198,14 @@ def preflight(
     files: list[Path] = attempt(find_volumes, inputs) or []
     for file in files:
         attempt(check_volume, file, hu_threshold=hu_threshold)
-    attempt(_check_names, files)
+    attempt(check_names, files)
     if output_dir is not None:
         attempt(check_output_dir, output_dir)
-        attempt(_check_apart, inputs, output_dir)
+        attempt(check_apart, inputs, output_dir)
     if weights is not None:
         attempt(read_weights, weights)
     if device is not None:
-        attempt(_check_device, device)
+        attempt(check_device, device)
     if problems:
         raise InputError("\n".join(problems))
     return files
@@ -209,13 +232,29 @@ def _read(file: Path) -> tuple[np.ndarray, np.ndarray]:
     except (InputError, MemoryError):
         raise
     except Exception as error:
-        # A damaged file makes a reader raise anything: EOFError, zlib.error, OSError, ValueError, KeyError
-        # ...
-        reason = " ".join(str(error).split())[:160]
+        raise _unreadable(file, error) from error
+
+
+def _unreadable(file: Path, error: Exception) -> InputError:
+    """A damaged file makes a reader raise anything: EOFError, zlib.error, OSError, ValueError, KeyError ..."""
+    reason = " ".join(str(error).split())[:160]
+    return InputError(
+        f"{file}: cannot be read ({type(error).__name__}: {reason}); the file is damaged, incomplete "
+        "or not what its name says: copy or export it again"
+    )
+
+
+def _checked_spacing(file: Path, affine: np.ndarray) -> np.ndarray:
+    """Spacing (3,) in mm; axes that lie in one plane, or of no length, span no volume."""
+    spacing: np.ndarray = np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.isfinite(affine).all() or (
+        abs(np.linalg.det(affine[:3, :3])) < 1e-6 * max(1e-30, float(spacing.prod()))
+    ):
         raise InputError(
-            f"{file}: cannot be read ({type(error).__name__}: {reason}); the file is damaged, incomplete "
-            "or not what its name says: copy or export it again"
-        ) from error
+            f"{file}: its affine {np.round(affine[:3, :3], 4).tolist()} does not give three independent "
+            "axes of finite length; export the file again with its orientation"
+        )
+    return spacing
 
 
 def _nrrd_affine(file: Path, header: dict[str, Any], ndim: int) -> np.ndarray:
@@ -235,7 +274,7 @@ def _nrrd_affine(file: Path, header: dict[str, Any], ndim: int) -> np.ndarray:
     return affine
 
 
-def _check_names(files: Sequence[Path]) -> None:
+def check_names(files: Sequence[Path]) -> None:
     """Two inputs of one name would overwrite each other's results."""
     first: dict[str, Path] = {}
     for file in files:
@@ -246,7 +285,7 @@ def _check_names(files: Sequence[Path]) -> None:
             )
 
 
-def _check_apart(inputs: FilePath | Sequence[FilePath], output_dir: FilePath) -> None:
+def check_apart(inputs: FilePath | Sequence[FilePath], output_dir: FilePath) -> None:
     """Results among the inputs would be taken for inputs by the next run."""
     target = Path(output_dir).expanduser().resolve()
     for item in [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs:
@@ -255,7 +294,8 @@ def _check_apart(inputs: FilePath | Sequence[FilePath], output_dir: FilePath) ->
             raise InputError(f"output folder {output_dir}: is the input folder; give another one")
 
 
-def _check_device(device: str | torch.device) -> None:
+def check_device(device: str | torch.device) -> None:
+    """Raise InputError, with the reason, where a device cannot be used."""
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:

@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor
+from monai.transforms import LoadImage
 
 from monai_sparse_refine.data.inputs import find_volumes
 from monai_sparse_refine.data.thorax_ct import render_thorax_ct
@@ -118,8 +119,8 @@ def deform_organs(labels: MetaTensor, *, seed: int) -> MetaTensor:
 
 
 def _read(path: Path) -> MetaTensor:
-    image: Any = nib.load(path)
-    return MetaTensor(torch.from_numpy(np.asarray(image.dataobj).astype(np.uint8))[None], affine=image.affine)
+    volume = LoadImage(image_only=True, ensure_channel_first=True, dtype=np.uint8)(path)
+    return MetaTensor(volume.as_tensor(), affine=volume.affine)
 
 
 def _write(path: Path, volume: MetaTensor) -> None:

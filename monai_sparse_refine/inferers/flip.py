@@ -33,4 +33,4 @@ class FlipAverageInferer(Inferer):
             network: from inputs to logits of the same spatial shape.
         """
         mean = flip_average(network, inputs, *args, spatial_axes=self.spatial_axes, **kwargs)
-        return torch.logit(mean, eps=1e-6)
+        return torch.logit(mean.float(), eps=1e-6)  # half precision has no such small number

@@ -32,6 +32,9 @@ class RefineInferer(Inferer):
         multi_label: channels are masks of their own (sigmoid), not the classes of one label map (softmax). One
             channel always is. ``refine`` then needs ``has_background=False`` for several channels.
         probabilities: the network's values are probabilities, not logits.
+        image_channel: channel of the dense network's input that holds the intensities as the refiner was trained with
+            them (HU for the thoracic bundle). None gives it none: what a dense network gets is scaled as a rule, and
+            scaled values taken for HU make masks worse.
     """
 
     def __init__(
@@ -41,22 +44,24 @@ class RefineInferer(Inferer):
         *,
         multi_label: bool = False,
         probabilities: bool = False,
+        image_channel: int | None = None,
     ) -> None:
         self.refine = refine
         self.inferer = SimpleInferer() if inferer is None else inferer
         self.multi_label = multi_label
         self.threshold = 0.5 if probabilities else 0.0
+        self.image_channel = image_channel
 
     def __call__(self, inputs: Tensor, network: Callable, *args: Any, **kwargs: Any) -> Tensor:
         """Predict and refine.
 
         Args:
-            inputs: batch [B, Cin, X, Y, Z]; the first channel is the intensity for a refiner that takes one.
+            inputs: batch [B, Cin, X, Y, Z].
             network: dense network, gives [B, C, X, Y, Z].
             args, kwargs: passed on to the inferer.
 
         Raises:
-            InputError: a prediction that is no such tensor, or that needs gradients.
+            InputError: a prediction that is no such tensor, or that needs gradients; an input without `image_channel`.
         """
         prediction = self.inferer(inputs, network, *args, **kwargs)
         if not isinstance(prediction, Tensor) or prediction.ndim != 5:
@@ -74,7 +79,13 @@ class RefineInferer(Inferer):
 
     def _refine_item(self, prediction: Tensor, inputs: Tensor, index: int) -> Tensor:
         values = _plain(prediction)  # (C, X, Y, Z)
-        image = _plain(inputs[index])[:1]
+        image = None
+        if self.image_channel is not None:
+            if not 0 <= self.image_channel < inputs.shape[1]:
+                raise InputError(
+                    f"image_channel is {self.image_channel}; the input has {inputs.shape[1]} channels"
+                )
+            image = _plain(inputs[index])[self.image_channel][None]
         affine = inputs.affine if isinstance(inputs, MetaTensor) else None
         if affine is not None and affine.ndim == 3:
             affine = affine[index]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -73,6 +74,8 @@ class SuperResolutionInferer(Inferer):
                 "network is no torch module; SuperResolutionInferer runs one of MaskSuperResolver's kind"
             )
         names = inputs.meta.get("filename_or_obj") if isinstance(inputs, MetaTensor) else None
+        if isinstance(names, (str, os.PathLike)):  # of one case that was not collated
+            names = [names] * len(inputs)
         results = []
         for index, mask in enumerate(inputs.as_subclass(Tensor)[:, 0]):
             grid = target_grid(tuple(mask.shape), affines[index], scale_extent=self.scale_extent, **self.size)

@@ -200,7 +200,7 @@ def _draw_slices(sheet: Sheet, masks: dict[str, np.ndarray], mm: tuple[float, fl
         axes = sheet.panel(3, column, side.edges)
         extent = centred(picture.shape, pitch)
         axes.imshow(picture, interpolation="nearest", extent=extent)
-        if "truth" in cut and cut["truth"].any():
+        if "truth" in cut and cut["truth"].any() and min(cut["truth"].shape) > 1:
             outline = cut["truth"].astype(float)
             axes.contour(outline, levels=[0.5], colors=[TRUTH], linewidths=1.1, extent=extent, origin="upper")
         axes.set_title(name, color=FAINT, size=11, pad=5)

@@ -142,7 +142,7 @@ def _slice(
             aspect="equal",
         )
     for name in OUTLINES:
-        if name in masks and masks[name][:, :, z].any():
+        if name in masks and masks[name][:, :, z].any() and min(masks[name].shape[:2]) > 1:
             field = masks[name][::-1, :, z].T.astype(float)
             lines = axes.contour(field, [0.5], colors=COLOURS[name], linewidths=1.3, extent=extent)
             lines.set_linestyle("dashed" if name == "before" else "solid")

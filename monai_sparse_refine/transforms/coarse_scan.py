@@ -6,7 +6,6 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.data.utils import affine_to_spacing
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.transforms.resample import box_affine, resample_to_shape
+from monai_sparse_refine.volume import as_tensor
 
 
 class RandCoarseScan(RandomizableTransform):
@@ -68,7 +68,7 @@ class RandCoarseScan(RandomizableTransform):
             self.randomize()
         if not self._do_transform:
             return mask
-        source = mask if isinstance(mask, MetaTensor) else MetaTensor(torch.as_tensor(mask))
+        source = mask if isinstance(mask, MetaTensor) else MetaTensor(as_tensor(mask))
         shape = tuple(source.shape[1:])
         spacing = affine_to_spacing(source.affine, r=3).tolist()
         coarser = tuple(
@@ -76,7 +76,9 @@ class RandCoarseScan(RandomizableTransform):
             for n, mm, new in zip(shape, spacing, self.spacing, strict=True)
         )
         values = resample_to_shape(source.as_tensor(), coarser) >= self.threshold
-        return MetaTensor(values.to(source.dtype), affine=box_affine(source.affine, shape, coarser))
+        out = MetaTensor(values.to(source.dtype), meta=dict(source.meta))
+        out.affine = box_affine(source.affine, shape, coarser)
+        return out
 
 
 class RandCoarseScand(MapTransform, RandomizableTransform):

@@ -14,6 +14,7 @@ from monai.utils import TransformBackends
 
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.transforms.target_grids import average_onto, target_grid
+from monai_sparse_refine.volume import as_tensor
 
 __all__ = ["CoarsenMask", "CoarsenMaskD", "CoarsenMaskDict", "CoarsenMaskd"]
 
@@ -50,7 +51,7 @@ class CoarsenMask(Transform):
 
     def __call__(self, mask: NdarrayOrTensor) -> MetaTensor:
         """Coarsen [C, X, Y, Z]; without an affine a voxel counts as 1 mm."""
-        source = mask if isinstance(mask, MetaTensor) else MetaTensor(torch.as_tensor(mask))
+        source = mask if isinstance(mask, MetaTensor) else MetaTensor(as_tensor(mask))
         if source.ndim != 4:
             raise InputError(f"mask has shape {tuple(source.shape)}; expected one case [C, X, Y, Z]")
         grid = target_grid(tuple(source.shape[1:]), source.affine, **self.size)

@@ -6,12 +6,12 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from monai.config import KeysCollection
-from monai.data import MetaTensor
 from monai.transforms import MapTransform, RandomizableTransform, SpatialCrop
 from monai.utils import TransformBackends
 from torch import Tensor
 
 from monai_sparse_refine.errors import InputError
+from monai_sparse_refine.volume import as_tensor
 
 
 class RandCropHoled(RandomizableTransform, MapTransform):
@@ -69,7 +69,7 @@ class RandCropHoled(RandomizableTransform, MapTransform):
 
 
 def _plain(volume: Any) -> Tensor:
-    return (volume.as_tensor() if isinstance(volume, MetaTensor) else volume).float()
+    return as_tensor(volume).float()
 
 
 RandCropHoleD = RandCropHoleDict = RandCropHoled

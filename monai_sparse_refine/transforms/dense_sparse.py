@@ -13,6 +13,7 @@ from monai.utils import TransformBackends
 from torch import Tensor
 
 from monai_sparse_refine.engine import get_engine
+from monai_sparse_refine.volume import as_tensor
 
 
 class DenseToSparse(Transform):
@@ -39,7 +40,7 @@ class DenseToSparse(Transform):
         Raises:
             ValueError: if there is no channel dimension or no active voxel (an engine has no empty tensor).
         """
-        dense = _plain(mask)
+        dense = as_tensor(mask)
         if dense.ndim < 2:
             raise ValueError(f"DenseToSparse expects [C, *spatial], got shape {tuple(dense.shape)}.")
         voxels = (dense > self.threshold).any(dim=0).nonzero()  # (N, D)
@@ -182,11 +183,6 @@ def _join(tensors: Sequence[Any], engine: str) -> Any:
 
 def _is_sparse(value: Any) -> bool:
     return all(hasattr(value, name) for name in ("C", "F", "coordinate_manager"))
-
-
-def _plain(mask: Any) -> Tensor:
-    tensor = mask if isinstance(mask, Tensor) else torch.as_tensor(mask)
-    return tensor.as_subclass(Tensor)
 
 
 DenseToSparseD = DenseToSparseDict = DenseToSparsed

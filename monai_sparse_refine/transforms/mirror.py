@@ -19,6 +19,7 @@ from torch import Tensor
 
 from monai_sparse_refine.transforms.mirror_registration import register_mirror
 from monai_sparse_refine.transforms.resample import resample_to_shape, working_shape
+from monai_sparse_refine.volume import as_tensor
 
 
 class Plane(NamedTuple):
@@ -50,7 +51,7 @@ def midsagittal_plane(
     Raises:
         ValueError: if the mask is empty.
     """
-    bone = torch.as_tensor(np.asarray(mask)) >= 0.5
+    bone = as_tensor(mask).cpu() >= 0.5
     if not bool(bone.any()):
         raise ValueError("mask is empty: a midsagittal plane needs bone voxels.")
     shape = working_shape(bone.shape, spacing, search_mm)
@@ -128,7 +129,7 @@ class MirrorImage(Transform):
 
     def __call__(self, mask: Tensor) -> Tensor:
         """Mirror [1, X, Y, Z]; an empty mask mirrors to an empty one."""
-        plain = mask.as_tensor() if isinstance(mask, MetaTensor) else torch.as_tensor(mask)
+        plain = as_tensor(mask).cpu()  # the result goes back to where the mask is
         if plain.ndim != 4 or plain.shape[0] != 1:
             raise ValueError(f"MirrorImage expects one 3D mask [1, X, Y, Z], got shape {tuple(plain.shape)}.")
         affine = mask.affine if isinstance(mask, MetaTensor) else torch.eye(4)

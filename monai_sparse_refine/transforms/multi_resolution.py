@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-import torch
 from monai.config import KeysCollection
 from monai.config.type_definitions import NdarrayOrTensor
 from monai.data import MetaTensor
@@ -15,6 +14,7 @@ from monai.utils import TransformBackends
 
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.transforms.resample import box_affine, resample_to_shape
+from monai_sparse_refine.volume import as_tensor
 
 __all__ = [
     "MakeMultiResolution",
@@ -79,7 +79,7 @@ class MakeMultiResolution(Transform):
         Returns:
             By in-plane resolution: [C, x, y, z] in the mask's dtype, with its metadata and the new affine.
         """
-        source = mask if isinstance(mask, MetaTensor) else MetaTensor(torch.as_tensor(mask))
+        source = mask if isinstance(mask, MetaTensor) else MetaTensor(as_tensor(mask))
         if source.ndim != 4:
             raise InputError(f"mask has shape {tuple(source.shape)}; expected one case [C, X, Y, Z]")
         shape = tuple(source.shape[1:])

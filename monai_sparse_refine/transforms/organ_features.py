@@ -15,7 +15,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from monai_sparse_refine.errors import InputError
-from monai_sparse_refine.volume import spacing_of
+from monai_sparse_refine.volume import as_tensor, spacing_of
 
 __all__ = ["OrganFeatures", "OrganFeaturesD", "OrganFeaturesDict", "OrganFeaturesd"]
 
@@ -109,8 +109,8 @@ class OrganFeatures(Transform):
                 f"label {organ!r} is none of the organs {', '.join(self.organs)}: choose a label_preset, or name it, "
                 f"as labels={{{self.organs[0]!r}: ID}}"
             )
-        source = mask if isinstance(mask, MetaTensor) else MetaTensor(torch.as_tensor(mask))
-        plain = (_plain(source)[0] > 0.5).numpy()  # (X, Y, Z)
+        source = mask if isinstance(mask, MetaTensor) else MetaTensor(as_tensor(mask))
+        plain = (as_tensor(source)[0] > 0.5).numpy()  # (X, Y, Z)
         for name, volume in (("intensity", intensity), ("probability", probability)):
             if volume is not None and tuple(volume.shape) != tuple(source.shape):
                 raise InputError(f"{name} has shape {tuple(volume.shape)}, the mask {tuple(source.shape)}")
@@ -133,11 +133,11 @@ class OrganFeatures(Transform):
             blurred = ndimage.gaussian_filter(plain.astype(np.float32), sigma, mode="nearest", truncate=2.5)
             torch.mul(torch.from_numpy(blurred), band, out=out[2])
         else:
-            given = _plain(probability)
+            given = as_tensor(probability)
             torch.mul(given[0].float(), band / 255 if given.dtype == torch.uint8 else band, out=out[2])
             out[6] = band
         if intensity is not None:
-            hu = _plain(intensity)[0].float()
+            hu = as_tensor(intensity)[0].float()
             for channel, (low, high) in enumerate(self.windows, start=3):
                 scaled = ((hu - low) * (2 / (high - low)) - 1).clamp_(-1, 1)
                 torch.mul(scaled, band, out=out[channel])
@@ -205,10 +205,6 @@ def typical_intensity(mask: np.ndarray, intensity: Tensor) -> float:
     """Median of the intensities [X, Y, Z] within a boolean mask, which half of wrong voxels cannot move; 0 for none."""
     inside = intensity.numpy()[mask]
     return float(np.median(inside)) if len(inside) else 0.0
-
-
-def _plain(x: Any) -> Tensor:
-    return x.as_tensor() if isinstance(x, MetaTensor) else torch.as_tensor(x)
 
 
 def _within_reach(mask: np.ndarray, reach: Sequence[int]) -> np.ndarray:

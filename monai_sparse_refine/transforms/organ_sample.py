@@ -15,6 +15,7 @@ from torch import Tensor
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.transforms.mask_corruption import RandMaskCorruption
 from monai_sparse_refine.transforms.organ_features import ORGANS, typical_intensity
+from monai_sparse_refine.volume import as_tensor
 
 __all__ = ["RandOrganSampleD", "RandOrganSampleDict", "RandOrganSampled"]
 
@@ -85,7 +86,7 @@ class RandOrganSampled(RandomizableTransform, MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Draw from a case."""
-        labels, soft, hu, found = (_plain(data[key]) for key in self.keys)
+        labels, soft, hu, found = (as_tensor(data[key]) for key in self.keys)
         affine = data["label"].affine
         truth_map = labels[0]
         # The first one drawn that the case has: to look for all of them would take longer than all the rest.
@@ -121,7 +122,7 @@ class RandOrganSampled(RandomizableTransform, MapTransform):
             return dense, False
         mask = truth if self.R.uniform() < 0.5 or not bool(dense.any()) else dense
         if self.R.uniform() < self.corrupted:
-            mask = _plain(self.corrupt(MetaTensor(mask[None].to(torch.uint8), affine=affine)))[0] > 0
+            mask = as_tensor(self.corrupt(MetaTensor(mask[None].to(torch.uint8), affine=affine)))[0] > 0
         return mask, True
 
     def _centre(self, mask: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -130,10 +131,6 @@ class RandOrganSampled(RandomizableTransform, MapTransform):
         pool = wrong if len(wrong) and self.R.uniform() < 0.5 else np.flatnonzero(mask | truth)
         centre = np.array(np.unravel_index(self.R.choice(pool), mask.shape))
         return centre + np.array([self.R.randint(-n // 6, n // 6 + 1) for n in self.patch])
-
-
-def _plain(x: Any) -> Tensor:
-    return x.as_tensor() if isinstance(x, MetaTensor) else torch.as_tensor(x)
 
 
 def _span(centre: int, width: int, size: int) -> slice:

@@ -24,7 +24,7 @@ from monai_sparse_refine.transforms.label_masks import Box, LabelMasks, as_chann
 from monai_sparse_refine.transforms.label_presets import Label, LabelSelection, resolve_labels
 from monai_sparse_refine.transforms.refine_bundle import load_recipe
 from monai_sparse_refine.transforms.refine_recipe import RefineRecipe
-from monai_sparse_refine.volume import affine_of_box, bounding_box, spacing_of
+from monai_sparse_refine.volume import affine_of_box, bounding_box, check_same_grid, spacing_of
 
 __all__ = ["SparseRefine", "SparseRefineD", "SparseRefineDict", "SparseRefined"]
 
@@ -140,6 +140,7 @@ class SparseRefine(Transform):
                 raise InputError(
                     f"{name} has shape {values.shape}, mask {volume.shape}; both have to lie on one grid"
                 )
+            check_same_grid(mask=mask, **{name: others[name]})
         # Beyond the labels and their margin there is nothing to do: on a whole scan that saves most of the time.
         region = (slice(None), *_region(volume, recipe.margin))
         intensity = torch.as_tensor(given["image"][region].copy()) if "image" in given else None

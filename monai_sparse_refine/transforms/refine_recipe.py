@@ -159,6 +159,14 @@ class RefineRecipe:
             InputError: intensities that are missing, or an answer of another shape.
             FloatingPointError: an answer with NaN or infinity.
         """
+        graded = self._prepared_and_refined(mask, intensity, probability, label, device)
+        if self.keep_input:  # also what the preparation let go
+            graded[as_mask(mask)] = CERTAIN
+        return graded
+
+    def _prepared_and_refined(
+        self, mask: MetaTensor, intensity: Tensor | None, probability: Tensor | None, label: str, device: Any
+    ) -> np.ndarray:
         if intensity is None and probability is not None:
             mask = self._cut_anew(mask, probability, label)
         step = by_label(self.prepare, label)

@@ -15,7 +15,7 @@ from monai.transforms import InvertibleTransform, MapTransform, Transform
 from monai.utils import TraceKeys, TransformBackends
 from torch import Tensor
 
-from monai_sparse_refine.volume import spacing_of
+from monai_sparse_refine.volume import as_tensor, spacing_of
 
 
 def resample_to_shape(image: Tensor, shape: Sequence[int]) -> Tensor:
@@ -61,7 +61,7 @@ class ResampleToSpacing(InvertibleTransform, Transform):
 
     def __call__(self, mask: Tensor) -> MetaTensor:
         """Resample a [C, X, Y, Z] MetaTensor (a plain tensor counts as 1 mm)."""
-        source = mask if isinstance(mask, MetaTensor) else MetaTensor(torch.as_tensor(mask))
+        source = mask if isinstance(mask, MetaTensor) else MetaTensor(as_tensor(mask))
         shape = tuple(source.shape[1:])
         affine = source.affine
         spacing = affine_to_spacing(affine, r=len(shape))

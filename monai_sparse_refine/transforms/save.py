@@ -60,7 +60,7 @@ def save_mask(
     Raises:
         InputError: another suffix, values other than 0 and 1 (or label ids), or an unknown affine.
     """
-    target = Path(path)
+    target = Path(path).expanduser()
     if not target.name.lower().endswith((".nii", ".nii.gz")):
         raise InputError(f"path is {target}; a mask is saved as .nii or .nii.gz")
     volume = as_volume(mask, name="mask")
@@ -134,7 +134,8 @@ class SaveMaskd(MapTransform):
         allow_missing_keys: do not raise where a key is missing.
 
     Raises:
-        InputError: when called, for values other than 0 and 1 or an unknown affine.
+        InputError: when called, for values other than 0 and 1, an unknown affine, or a case whose file is named like
+            that of another folder, whose result it would replace.
     """
 
     backend = [TransformBackends.NUMPY]
@@ -151,7 +152,8 @@ class SaveMaskd(MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.output_dir = Path(output_dir)
+        self.output_dir = Path(output_dir).expanduser()
+        self._sources: dict[str, str] = {}  # by the name of what was saved
         self.postfixes = (
             tuple(map(str, self.keys)) if postfix is None else ensure_tuple_rep(postfix, len(self.keys))
         )
@@ -168,11 +170,21 @@ class SaveMaskd(MapTransform):
             reference = d[key] if self.reference_key is None else d[self.reference_key]
             source = getattr(reference, "meta", {}).get("filename_or_obj")
             name = f"{case_name(source) if source else 'mask'}_{postfix}{self.suffix}"
+            self._check_source(name, source)
             path = save_mask(d[key], self.output_dir / name, reference=reference, labels=self.labels)
             meta = getattr(d[key], "meta", None)
             if meta is not None:
                 meta["saved_to"] = str(path)
         return d
+
+    def _check_source(self, name: str, source: Any) -> None:
+        if source is None:
+            return
+        before = self._sources.setdefault(name, str(source))
+        if before != str(source):
+            raise InputError(
+                f"{source}: would replace {name} of {before}; rename one of them, or save each folder's cases apart"
+            )
 
 
 SaveMaskD = SaveMaskDict = SaveMaskd

@@ -18,7 +18,7 @@ from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.networks import flip_average
 from monai_sparse_refine.transforms.probability_threshold import checked_threshold, dice_threshold
 from monai_sparse_refine.transforms.target_grids import TargetGrid, average_onto, reversed_grid, target_grid
-from monai_sparse_refine.volume import bounding_box
+from monai_sparse_refine.volume import as_tensor, bounding_box
 
 __all__ = [
     "SuperResolve",
@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 _MARGIN = 6  # coarse voxels around the foreground: more than the network grows beyond it
+_MOST_VOXELS = 2**31  # of a grid on the way: 8 GiB for each copy
 
 
 def super_resolve(
@@ -67,6 +68,13 @@ def super_resolve(
     coarse = coarse[box]
     inner = grid.seen_from([side.start for side in box])
     left = doublings = grid.doublings
+    made = coarse.numel() * 8**doublings
+    if made > _MOST_VOXELS:
+        raise InputError(
+            f"target of {grid.shape} voxels needs {made / 1e9:.0f} billion on the way, {8**doublings} for each of "
+            "the mask's: doubling goes by the axis that is to become finest against the mask's own voxels; ask for a "
+            "coarser spacing along it, or coarsen the mask along the other axes first (CoarsenMask)"
+        )
     probability = coarse.float()  # (x, y, z)
     while left:
         steps = min(left, getattr(network, "max_steps", left))
@@ -141,7 +149,7 @@ class SuperResolve(InvertibleTransform, Transform):
         Returns:
             [1, *fine shape] in the mask's dtype (float32 for probabilities), with its metadata and the new affine.
         """
-        source = mask if isinstance(mask, MetaTensor) else MetaTensor(torch.as_tensor(mask))
+        source = mask if isinstance(mask, MetaTensor) else MetaTensor(as_tensor(mask))
         if source.ndim != 4 or source.shape[0] != 1:
             raise InputError(f"mask has shape {tuple(source.shape)}; expected one binary mask [1, X, Y, Z]")
         shape = tuple(source.shape[1:])
@@ -160,6 +168,7 @@ class SuperResolve(InvertibleTransform, Transform):
             "affine": source.affine.tolist(),
             "step": list(grid.step),
             "first": list(grid.first),
+            "is_mask": self.threshold is not None,
         }
         self.push_transform(out, extra_info=info)
         return out
@@ -170,7 +179,7 @@ class SuperResolve(InvertibleTransform, Transform):
         affine = torch.tensor(info["affine"], dtype=torch.float64)
         coarse = reversed_grid(info["shape"], affine, step=info["step"], first=info["first"])
         values = average_onto(data.as_tensor()[0].float(), coarse, doublings=0)[None]
-        if not data.is_floating_point():
+        if info["is_mask"]:
             values = (values >= 0.5).to(data.dtype)
         out = MetaTensor(values, meta=dict(data.meta))
         out.affine = coarse.affine

@@ -18,6 +18,7 @@ from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.transforms.inpaint import inpaint_tension
 from monai_sparse_refine.transforms.vault import Vault, vault_of
 from monai_sparse_refine.transforms.vault_trend import mean_trend
+from monai_sparse_refine.volume import as_tensor
 
 __all__ = [
     "InterpolateVault",
@@ -106,7 +107,7 @@ class InterpolateVault(Transform):
 
     def __call__(self, mask: Tensor) -> Tensor:
         """Fill [C, X, Y, Z] in RAS orientation, its first channel being the skull; fractions as float32."""
-        plain = mask.as_tensor() if isinstance(mask, MetaTensor) else torch.as_tensor(mask)
+        plain = as_tensor(mask)
         if plain.ndim != 4:
             raise ValueError(
                 f"InterpolateVault expects a 3D skull [C, X, Y, Z], got shape {tuple(plain.shape)}."

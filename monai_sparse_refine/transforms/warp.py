@@ -15,6 +15,8 @@ from monai.transforms import MapTransform, Randomizable, RandomizableTransform
 from monai.utils import TransformBackends, convert_to_dst_type
 from torch import Tensor
 
+from monai_sparse_refine.volume import as_tensor
+
 
 class RandWarpMask(RandomizableTransform):
     """Deform a 3D mask at random: anisotropic scale, rotation, mirror flip and a smooth elastic field.
@@ -82,7 +84,7 @@ class RandWarpMask(RandomizableTransform):
             return mask
         affine = mask.affine if isinstance(mask, MetaTensor) else torch.eye(4)
         spacing = torch.as_tensor(affine_to_spacing(affine, r=3)).float()
-        plain = mask.as_tensor() if isinstance(mask, MetaTensor) else torch.as_tensor(mask)
+        plain = as_tensor(mask)
         if self.coarse_mm is not None and float(spacing.max()) > self.coarse_mm:
             return self._scale_grid(plain, affine)
         field = self._field(plain.shape[1:], spacing)  # (1, X, Y, Z, 3) mm from the centre, in the source

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from monai_sparse_refine.cli import main
+from monai_sparse_refine.cli import refine as refine_command
 from monai_sparse_refine.data import skull_phantom
 from monai_sparse_refine.networks import MaskRefiner
 from monai_sparse_refine.transforms import RandCranialDefect
@@ -164,11 +165,16 @@ def test_a_case_that_cannot_be_used_does_not_stop_the_others(places, skull, caps
     save(places / "in" / "labels.nii.gz", bone * 3, affine)
     broken = save(places / "in" / "a.nii.gz", bone, affine)
     broken.write_bytes(broken.read_bytes()[:300])
+    flat = save(places / "in" / "aflat.nii", bone, affine)
+    header = bytearray(flat.read_bytes())
+    header[280:296] = bytes(16)  # a row of the sform
+    flat.write_bytes(header)
     assert main(["refine", "in", "out", "--device", "cpu", "--no-mesh", "--no-picture"]) == 1
     text = capsys.readouterr()
     errors = [line for line in text.err.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 2 and "error: a: " in errors[0] and "error: labels: " in errors[1]
-    assert "1 of 3 cases done" in text.out
+    assert [line.split(": ")[1] for line in errors] == ["a", "aflat", "labels"]
+    assert "its affine" in errors[1] and "1 of 4 cases done" in text.out
+    assert not list((places / "out").glob("*aflat*"))
     assert [row["case"] for row in table(places / "out")] == ["b"]
 
 
@@ -194,6 +200,7 @@ def test_where_no_case_can_be_used_nothing_is_written_or_promised(places, capsys
         (["refine", "a.nii.gz", "--image", "images"], "no image for 1 of 1 cases, the first is 'a'"),
         (["refine", "."], "is the input folder"),
         (["refine", "a.nii.gz", "a.nii.gz"], "is a file"),
+        (["refine", "a.nii.gz", "--device", "gpu"], "device 'gpu': cannot be used"),
     ],
 )
 def test_what_cannot_start_is_said_in_one_line(places, skull, capsys, arguments, message):
@@ -260,3 +267,26 @@ def test_a_folder_over_two_ranks(places, organs):
     assert sorted(row["case"] for row in table(places / "out")) == ["a", "b", "c"]
     for name in "abc":
         assert (places / "out" / f"{name}_refined.nii.gz").is_file()
+
+
+def test_what_nobody_foresaw_in_one_case_does_not_stop_the_others(places, skull, capsys, monkeypatch):
+    for name in "ab":
+        save(places / "in" / f"{name}.nii.gz", *skull)
+    right = refine_command.read_case
+
+    def wrong_once(case):
+        if case.name == "a":
+            raise RuntimeError("no memory left")
+        return right(case)
+
+    monkeypatch.setattr(refine_command, "read_case", wrong_once)
+    assert main(["refine", "in", "out", "--device", "cpu", "--no-mesh", "--no-picture"]) == 1
+    text = capsys.readouterr()
+    assert "error: a: RuntimeError: no memory left" in text.err and "1 of 2 cases done" in text.out
+
+
+def test_the_home_folder_is_found(places, skull, monkeypatch):
+    monkeypatch.setenv("HOME", str(places))
+    save(places / "in" / "a.nii.gz", *skull)
+    assert main(["refine", "~/in", "~/out", "--device", "cpu", "--no-mesh", "--no-picture"]) == 0
+    assert (places / "out" / "cases.csv").is_file() and not Path("~").exists()

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from monai_sparse_refine.data.inputs import check_output_dir, check_volume, find_volumes, preflight
+from monai_sparse_refine.data.inputs import (
+    check_geometry,
+    check_output_dir,
+    check_volume,
+    find_volumes,
+    preflight,
+)
 from monai_sparse_refine.errors import InputError
 
 MASK = np.zeros((6, 5, 4), dtype=np.uint8)
@@ -78,6 +84,7 @@ def test_a_good_ct_a_slice_and_trailing_axes_pass(tmp_path):
     ("values", "message"),
     [
         (MASK[:, :, 1], "has 2 dimensions"),
+        (MASK[..., None, None], "has 5 dimensions"),
         (np.stack([MASK, MASK], axis=-1), r"has 4 dimensions, shape \(6, 5, 4, 2\)"),
         (MASK * 0, "is empty"),
         (MASK * 3, "values 0, 3"),
@@ -115,16 +122,26 @@ def test_affines_that_lead_nowhere(tmp_path):
         broken = image.header.copy()
         broken[row] = values
         nib.save(nib.Nifti1Image(MASK, None, broken), tmp_path / "a.nii")
-        with pytest.raises(InputError, match=r"a\.nii: its affine"):
-            check_volume(tmp_path / "a.nii")
+        for check in (check_volume, check_geometry):
+            with pytest.raises(InputError, match=r"a\.nii: its affine"):
+                check(tmp_path / "a.nii")
+    (tmp_path / "b.nii").write_text("hello")
+    with pytest.raises(InputError, match=r"b\.nii: cannot be read"):
+        check_geometry(tmp_path / "b.nii")
 
 
 def test_nrrd_without_or_with_odd_orientation(tmp_path):
     nrrd.write(str(tmp_path / "a.nrrd"), MASK, {"spacings": [1.0, 1.0, 1.0]})
     with pytest.raises(InputError, match="no 'space directions'"):
         check_volume(tmp_path / "a.nrrd")
-    with pytest.raises(InputError, match="left-anterior-superior"):
-        check_volume(save_nrrd(tmp_path / "b.nrrd", space="left-anterior-superior"))
+    # MONAI takes the short name of the axes for another space, and would turn the skull about.
+    for space in ("left-anterior-superior", "LPS"):
+        path = save_nrrd(tmp_path / "b.nrrd", space=space)
+        for check in (check_volume, check_geometry):
+            with pytest.raises(InputError, match=f"its space is '{space}'"):
+                check(path)
+    for space in ("left-posterior-superior", "right-anterior-superior", "RAS"):
+        check_geometry(save_nrrd(tmp_path / "c.nrrd", space=space))
 
 
 def test_output_folder_is_made_and_left_empty(tmp_path):

@@ -30,3 +30,8 @@ def test_a_voxel_that_one_run_did_not_consider_counts_half():
 def test_without_axes_it_is_the_network():
     x = torch.randn(1, 1, 6, 4, 4)
     torch.testing.assert_close(FlipAverageInferer(())(x, _ramp), _ramp(x))
+
+
+def test_half_precision_stays_finite():
+    logits = FlipAverageInferer()(torch.zeros(1, 1, 2, 2, 2), lambda x: torch.full_like(x, -40.0).half())
+    assert torch.isfinite(logits).all() and logits.max() < -10

@@ -102,13 +102,16 @@ def test_spacing_and_meta_of_the_batch_are_passed_on():
 
     class Spy(SparseRefine):
         def refine(self, mask, image=None, probability=None):
-            seen.append((mask.affine.diagonal()[:3].tolist(), tuple(image.shape)))
+            seen.append((mask.affine.diagonal()[:3].tolist(), image if image is None else float(image.max())))
             return super().refine(mask, image)
 
     items = [MetaTensor(torch.zeros(2, 10, 10, 10), affine=np.diag([i, 1.0, 5, 1])) for i in (2.0, 3.0)]
     batch = next(iter(DataLoader(Dataset(items), batch_size=2)))
     RefineInferer(Spy(network=Fill()))(batch, Coarse(2))
-    assert seen == [([2, 1, 5], (1, 10, 10, 10)), ([3, 1, 5], (1, 10, 10, 10))]
+    assert seen == [([2, 1, 5], None), ([3, 1, 5], None)]  # what a dense network gets is not in HU
+    batch[:, 1] = 40
+    RefineInferer(Spy(network=Fill()), image_channel=1)(batch, Coarse(2))
+    assert seen[2:] == [([2, 1, 5], 40), ([3, 1, 5], 40)]
 
 
 def test_what_cannot_be_refined():
@@ -119,6 +122,8 @@ def test_what_cannot_be_refined():
         RefineInferer(refine())(x, lambda v: torch.zeros(1, 1, 8, 8))
     with pytest.raises(InputError, match="no gradients"):
         RefineInferer(refine())(x, nn.Conv3d(1, 2, 1))
+    with pytest.raises(InputError, match="image_channel is 1; the input has 1 channels"):
+        RefineInferer(refine(), image_channel=1)(x, Coarse(2))
 
 
 def test_in_a_stock_evaluator_with_sliding_windows():

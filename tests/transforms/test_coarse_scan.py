@@ -53,3 +53,10 @@ def test_dictionary_version_gives_all_keys_one_grid():
 def test_a_range_that_is_none_is_told(bad):
     with pytest.raises(InputError, match=next(iter(bad))):
         RandCoarseScan(**bad)
+
+
+def test_the_file_of_the_mask_stays_known():
+    plate = _plate()
+    plate.meta["filename_or_obj"] = "a.nii.gz"
+    coarse = RandCoarseScan(prob=1.0).set_random_state(0)(plate)
+    assert coarse.shape != plate.shape and coarse.meta["filename_or_obj"] == "a.nii.gz"

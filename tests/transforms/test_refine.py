@@ -790,3 +790,18 @@ def test_dictionary_version_takes_probabilities(tmp_path):
     )["pred"]
     free = ~np.isin(label_map()[0], (7, 9))
     np.testing.assert_array_equal(out[0] == 3, ball((5, 5, 5), 3) & free)
+
+
+def test_an_image_that_lies_elsewhere_is_refused():
+    mask = MetaTensor(torch.ones(1, 8, 8, 8, dtype=torch.uint8), affine=np.diag([1.0, 1, 2, 1]))
+    image = MetaTensor(torch.zeros(1, 8, 8, 8), affine=np.diag([-1.0, 1, 2, 1]))
+    with pytest.raises(InputError, match="mask and image have one shape, but their affines"):
+        SparseRefine(network=Grow())(mask, image)
+
+
+def test_keep_input_keeps_what_the_preparation_lets_go():
+    source = np.zeros((1, *SHAPE), np.uint8)
+    source[0, 1:7, 1:7, 1:7] = source[0, 10, 10, 8] = 1
+    recipe = RefineRecipe(Grow(), prepare=KeepMajorComponents(fraction=0.5), keep_input=True)
+    out = SparseRefine(network=recipe, gate=None)(MetaTensor(source, affine=np.eye(4)))
+    assert bool((out.numpy()[source > 0] == 1).all()) and out.sum() > source.sum()

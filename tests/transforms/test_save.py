@@ -150,3 +150,24 @@ def test_dictionary_version_saves_label_maps_where_asked(tmp_path):
     np.testing.assert_array_equal(saved, labels[0].numpy())
     with pytest.raises(InputError, match="0 and 1"):
         SaveMaskd("m", tmp_path)({"m": labels})
+
+
+def test_a_case_of_the_same_name_from_another_folder_is_refused(tmp_path):
+    images = []
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+        images.append(source_file(tmp_path / folder / "mask.nii.gz"))
+    save = SaveMaskd("pred", tmp_path / "out")
+    save({"pred": mask_like(images[0])})
+    save({"pred": mask_like(images[0])})  # the same case again
+    before = (tmp_path / "out" / "mask_pred.nii.gz").read_bytes()
+    with pytest.raises(InputError, match=r"would replace mask_pred.nii.gz of .*rename one"):
+        save({"pred": mask_like(images[1])})
+    assert (tmp_path / "out" / "mask_pred.nii.gz").read_bytes() == before
+
+
+def test_masks_are_saved_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    SaveMaskd("pred", "~/out")({"pred": MetaTensor(torch.as_tensor(MASK[None]), affine=OBLIQUE)})
+    assert save_mask(MASK, "~/b.nii", affine=OBLIQUE) == tmp_path / "b.nii"
+    assert (tmp_path / "out" / "mask_pred.nii.gz").is_file()

@@ -172,3 +172,20 @@ def test_the_inferer_gives_a_batch_with_affines_and_names(network, mask):
         SuperResolutionInferer(factor=2)(mask, network)
     with pytest.raises(InputError, match="give one of"):
         SuperResolutionInferer()
+
+
+def test_the_inverse_is_a_mask_whatever_its_type(network, mask):
+    resolve = SuperResolve(network, factor=1.5)
+    back = resolve.inverse(resolve(MetaTensor(mask.float(), meta=mask.meta)))
+    assert back.dtype == torch.float32 and set(back.unique().tolist()) <= {0.0, 1.0}
+
+
+def test_a_grid_too_large_on_the_way_is_refused(network, mask):
+    with pytest.raises(InputError, match="billion on the way"):
+        SuperResolve(network, factor=(1, 1, 4000))(mask)
+
+
+def test_a_case_that_was_not_collated_keeps_its_name(network, mask):
+    mask.meta["filename_or_obj"] = "/data/a.nii.gz"
+    pred = SuperResolutionInferer(factor=2)(MetaTensor(mask[None].float(), meta=mask.meta), network)
+    assert pred.meta["filename_or_obj"] == ["/data/a.nii.gz"]
