@@ -95,7 +95,7 @@ class SparseRefine(Transform):
         self.spacing = spacing
         self._given = RefineRecipe(network) if isinstance(network, nn.Module) else network
         if self._given is not None:
-            _check_names(self.labels, self._given)
+            _check_names(self.labels, self.gate, self._given)
         self._loaded: RefineRecipe | None = None
         self._lock = threading.Lock()
 
@@ -252,7 +252,7 @@ class SparseRefine(Transform):
                 recipe = load_recipe(
                     self.bundle, weights=self.weights, device=self.device, overrides=overrides
                 )
-                _check_names(self.labels, recipe)
+                _check_names(self.labels, self.gate, recipe)
                 self._loaded = recipe
             return self._loaded
 
@@ -385,8 +385,13 @@ def _region(volume: np.ndarray, margin: int | None) -> Box:
     return box or (slice(0, volume.shape[1]), slice(0, volume.shape[2]), slice(0, volume.shape[3]))
 
 
-def _check_names(labels: Sequence[Label] | None, recipe: RefineRecipe) -> None:
+def _check_names(labels: Sequence[Label] | None, gate: RefineGate | None, recipe: RefineRecipe) -> None:
     """A recipe that says what its network was trained for refuses names of anything else."""
+    known = {*(recipe.labels or ()), *(label.name for label in labels or ())}
+    bounds = gate.min_dice if gate is not None else None
+    unknown = sorted(set(bounds) - known) if isinstance(bounds, Mapping) and known else []
+    if unknown:
+        raise InputError(f"gate min_dice has the labels {unknown}; there are {', '.join(sorted(known))}")
     if recipe.labels is None or labels is None:
         return
     for label in labels:

@@ -117,6 +117,13 @@ class RefineRecipe:
             raise InputError(f"margin is {margin}; expected 0 or more voxels, or None for the whole volume")
         if intensity_window is not None and not intensity_window[0] < intensity_window[1]:
             raise InputError(f"intensity_window is {tuple(intensity_window)}; expected low < high")
+        by_name = {"prepare": prepare, "passes": passes, "recut": recut, "clean": clean}
+        for name, given in by_name.items():
+            unknown = sorted(set(given) - set(labels or given)) if isinstance(given, Mapping) else []
+            if unknown:
+                raise InputError(
+                    f"{name} has the labels {unknown}; the recipe's are {', '.join(labels or ())}"
+                )
         self.network = network
         self.preprocessing = None if preprocessing is None else Compose(preprocessing)
         self.inferer = SimpleInferer() if inferer is None else inferer

@@ -805,3 +805,13 @@ def test_keep_input_keeps_what_the_preparation_lets_go():
     recipe = RefineRecipe(Grow(), prepare=KeepMajorComponents(fraction=0.5), keep_input=True)
     out = SparseRefine(network=recipe, gate=None)(MetaTensor(source, affine=np.eye(4)))
     assert bool((out.numpy()[source > 0] == 1).all()) and out.sum() > source.sum()
+
+
+def test_a_misspelt_label_of_an_option_is_told():
+    recipe = RefineRecipe(Grow(), labels=["heart", "aorta"])
+    with pytest.raises(InputError, match=r"gate min_dice has the labels \['hart'\]; there are aorta, heart"):
+        SparseRefine(network=recipe, labels={"heart": 1}, gate={"min_dice": {"hart": 0.9, "aorta": 0.8}})
+    SparseRefine(network=recipe, labels={"heart": 1}, gate={"min_dice": {"heart": 0.9, "aorta": 0.8}})
+    for options in ({"passes": {"hart": 2}}, {"recut": {"hart": 0.4}}, {"clean": {"hart": None}}):
+        with pytest.raises(InputError, match=r"has the labels \['hart'\]; the recipe's are heart, aorta"):
+            RefineRecipe(Grow(), labels=["heart", "aorta"], **options)
