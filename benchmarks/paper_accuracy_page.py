@@ -110,8 +110,8 @@ def _bundle_row(bundle: str) -> tuple[str, ...]:
     metadata = json.loads((Path(bundle) / "configs" / "metadata.json").read_text(encoding="utf-8"))
     return (
         f"The row of the bundle is version {metadata['version']} of what this package ships: another network, with",
-        "guesses for input, trained for hours on the patients of the same split. It says what is reached at each",
-        "size, not what a network is worth.",
+        "guesses for input, trained for hours on the training patients of the same split. It says what is reached at",
+        "each size, not what a network is worth.",
         "",
     )
 
