@@ -21,6 +21,7 @@ __all__ = [
     "VolumeSummary",
     "check_device",
     "check_geometry",
+    "check_on_grid_of",
     "check_output_dir",
     "check_volume",
     "find_volumes",
@@ -125,18 +126,28 @@ def check_geometry(path: FilePath) -> None:
         InputError: unreadable, axes that span no volume, or world axes that MONAI does not know.
     """
     file = Path(path)
-    try:
-        if file.name.lower().endswith(".nrrd"):
-            header = nrrd.read_header(str(file))
-            affine = _nrrd_affine(file, header, int(header.get("dimension", 3)))
-        else:
-            image: Any = nib.load(file)
-            affine = np.asarray(image.affine, dtype=float)
-    except (InputError, MemoryError):
-        raise
-    except Exception as error:
-        raise _unreadable(file, error) from error
-    _checked_spacing(file, affine)
+    _checked_spacing(file, _read_geometry(file)[1])
+
+
+def check_on_grid_of(path: FilePath, reference: FilePath) -> None:
+    """Raise InputError where two files are not on one voxel grid; reads their headers alone.
+
+    Args:
+        path: NIfTI or NRRD file, named in the message.
+        reference: file whose grid it has to be on, to a tenth of a voxel.
+    """
+    (shape, affine), (wanted, grid) = (_read_geometry(Path(file)) for file in (path, reference))
+    if shape != wanted:
+        raise InputError(
+            f"{path}: has shape {shape}, {reference} {wanted}; both have to lie on one voxel grid"
+        )
+    corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(shape) - 1)
+    apart = corners @ (affine - grid)[:3, :3].T + (affine - grid)[:3, 3]
+    if float(np.abs(apart).max()) > 0.1 * float(np.linalg.norm(grid[:3, :3], axis=0).min()):
+        raise InputError(
+            f"{path}: has the shape of {reference}, but its affine places it up to {np.abs(apart).max():.1f} mm apart; "
+            "bring both to one orientation and grid"
+        )
 
 
 def check_output_dir(path: FilePath) -> Path:
@@ -229,6 +240,23 @@ def _read(file: Path) -> tuple[np.ndarray, np.ndarray]:
         image: Any = nib.load(file)
         # Stored integers stay integers; a scaled file becomes float, as it will when it is loaded.
         return np.asanyarray(image.dataobj), np.asarray(image.affine, dtype=float)
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        raise _unreadable(file, error) from error
+
+
+def _read_geometry(file: Path) -> tuple[tuple[int, ...], np.ndarray]:
+    """Shape of the three spatial axes, and the affine to RAS, from the header alone."""
+    try:
+        if not file.name.lower().endswith(".nrrd"):
+            image: Any = nib.load(file)
+            return tuple(int(n) for n in image.shape[:3]), np.asarray(image.affine, dtype=float)
+        header = nrrd.read_header(str(file))
+        affine = _nrrd_affine(file, header, int(header["dimension"]))
+        if header.get("space", NRRD_SPACES[0]) == NRRD_SPACES[0]:
+            affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+        return tuple(int(n) for n in header["sizes"][:3]), affine
     except (InputError, MemoryError):
         raise
     except Exception as error:

@@ -9,7 +9,7 @@ from typing import Any
 
 import nibabel as nib
 
-from monai_sparse_refine.data.inputs import find_volumes
+from monai_sparse_refine.data.inputs import check_on_grid_of, find_volumes
 from monai_sparse_refine.data.phantom_volume import skull_phantom
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.files import atomic_path
@@ -107,16 +107,18 @@ def defect_cases(
 
 
 def completion_cases(
-    files: Sequence[str | Path], *, truth_dir: str | Path | None = None
+    files: Sequence[str | Path], *, truth_dir: str | Path | None = None, same_grid: bool = False
 ) -> list[dict[str, str]]:
     """List defective skulls to complete as ``{"image": path}``, with ``"truth"`` where one is given.
 
     Args:
         files: defective masks or CTs.
         truth_dir: the complete skulls to score against: a folder with the same case names, or a file for one case.
+        same_grid: a truth has to lie on its case's voxel grid.
 
     Raises:
-        InputError: if a truth folder lacks a case, or one truth file is given for several cases.
+        InputError: if a truth folder lacks a case, one truth file is given for several cases, or a truth lies on
+            another grid.
     """
     cases = [{"image": str(path)} for path in files]
     if truth_dir is None:
@@ -124,7 +126,7 @@ def completion_cases(
     truths = find_volumes(truth_dir)
     if len(truths) == 1 and len(cases) == 1:
         cases[0]["truth"] = str(truths[0])
-        return cases
+        return _checked_grids(cases) if same_grid else cases
     by_name = {case_name(path): str(path) for path in truths}
     missing = [case_name(case["image"]) for case in cases if case_name(case["image"]) not in by_name]
     if missing:
@@ -134,6 +136,12 @@ def completion_cases(
         )
     for case in cases:
         case["truth"] = by_name[case_name(case["image"])]
+    return _checked_grids(cases) if same_grid else cases
+
+
+def _checked_grids(cases: list[dict[str, str]]) -> list[dict[str, str]]:
+    for case in cases:
+        check_on_grid_of(case["truth"], case["image"])
     return cases
 
 

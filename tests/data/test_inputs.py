@@ -10,6 +10,7 @@ import torch
 
 from monai_sparse_refine.data.inputs import (
     check_geometry,
+    check_on_grid_of,
     check_output_dir,
     check_volume,
     find_volumes,
@@ -211,3 +212,23 @@ def test_real_volumes_pass(shared_data):
     assert mask.kind == "mask" and mask.foreground == 402994
     ct = check_volume(shared_data / "head_ct/vtk_headsq_quarter_ct.nii.gz")
     assert ct.kind == "ct" and ct.foreground == 26771
+
+
+def test_files_of_one_grid_are_told_from_those_of_one_shape(tmp_path):
+    affine = np.diag([0.5, 0.6, 2.0, 1.0])
+    affine[:3, 3] = 10, 20, 30
+    here = save(tmp_path / "a.nii.gz", affine=affine)
+    lps = save_nrrd(
+        tmp_path / "a.nrrd",
+        **{"space directions": np.diag([-0.5, -0.6, 2.0]), "space origin": [-10, -20, 30]},
+    )
+    check_on_grid_of(lps, here)
+    check_on_grid_of(save(tmp_path / "4d.nii", MASK[..., None], affine), here)
+    mirrored = save(tmp_path / "b.nii", affine=affine @ np.diag([-1.0, 1, 1, 1]))
+    with pytest.raises(InputError, match=r"b\.nii: has the shape of .*a\.nii\.gz, .* up to 5\.0 mm apart"):
+        check_on_grid_of(mirrored, here)
+    with pytest.raises(InputError, match=r"c\.nii: has shape \(6, 5, 1\)"):
+        check_on_grid_of(save(tmp_path / "c.nii", MASK[:, :, :1], affine), here)
+    (tmp_path / "d.nii").write_text("hello")
+    with pytest.raises(InputError, match=r"d\.nii: cannot be read"):
+        check_on_grid_of(tmp_path / "d.nii", here)

@@ -75,6 +75,15 @@ def test_completion_cases_find_their_truth_by_name(folder, tmp_path):
     single = completion_cases(defective[:1], truth_dir=folder / "b.nii.gz")
     assert single[0]["truth"] == str(folder / "b.nii.gz")
     assert "truth" not in completion_cases(defective)[0]
+    completion_cases(defective, truth_dir=folder, same_grid=True)
+    image = nib.load(folder / "a.nii.gz")
+    moved = tmp_path / "moved" / "a.nii.gz"
+    moved.parent.mkdir()
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), image.affine @ np.diag([-1.0, 1, 1, 1])), moved)
+    for truth in (moved, moved.parent):
+        completion_cases(defective[:1], truth_dir=truth)
+        with pytest.raises(InputError, match="its affine places it up to"):
+            completion_cases(defective[:1], truth_dir=truth, same_grid=True)
     other = _write(tmp_path / "defective" / "x.nii.gz")
     with pytest.raises(InputError, match="'x'"):
         completion_cases([*defective, other], truth_dir=folder)
