@@ -32,7 +32,8 @@ class SuperResolutionInferer(Inferer):
             :func:`monai_sparse_refine.transforms.super_resolve`. None returns the probabilities.
 
     Raises:
-        InputError: for an impossible size or threshold; when called, for a batch of more than one channel.
+        InputError: for an impossible size or threshold; when called, for a batch of more than one channel, or of cases
+            whose fine grids differ.
     """
 
     def __init__(
@@ -83,4 +84,9 @@ class SuperResolutionInferer(Inferer):
             meta = {} if names is None else {"filename_or_obj": names[index]}
             fine = super_resolve(network, mask, grid, **self.options)
             results.append(MetaTensor(fine[None], affine=grid.affine, meta=meta))
+        shapes = [tuple(result.shape[1:]) for result in results]
+        if len(set(shapes)) > 1:
+            raise InputError(
+                f"cases of the batch get grids of {shapes}, which no batch can hold; use a batch size of 1"
+            )
         return collate_meta_tensor(results)

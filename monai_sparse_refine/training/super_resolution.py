@@ -70,11 +70,18 @@ class PrepareCoarseBatch(PrepareBatch, Randomizable):
         Returns:
             Coarse masks [B, 1, x, y, z], fine masks, no positional arguments, and for the network the target
             (random batches) or the number of steps (given ones).
+
+        Raises:
+            InputError: cases of several given numbers of steps in one batch.
         """
         fine = batchdata[self.key].as_subclass(Tensor).to(device=device, non_blocking=non_blocking).float()
         if self.steps_key in batchdata:
-            (steps,) = set(map(int, batchdata[self.steps_key]))
-            return coarsen_blocks(fine, 2**steps), fine, (), {"steps": steps}
+            given = sorted(set(map(int, batchdata[self.steps_key])))
+            if len(given) != 1:
+                raise InputError(
+                    f"batch has cases of {given} steps; expected one number: use a batch size of 1"
+                )
+            return coarsen_blocks(fine, 2 ** given[0]), fine, (), {"steps": given[0]}
         steps = int(self.R.choice(self.steps, p=self.weights))
         if steps == 1 and self.split:
             halves = [part for axis in fine.chunk(2, 2) for part in axis.chunk(2, 3)]

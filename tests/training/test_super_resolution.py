@@ -47,3 +47,9 @@ def test_given_steps_are_not_random(batch):
 def test_wrong_weights_are_named():
     with pytest.raises(InputError, match="weights"):
         PrepareCoarseBatch((1, 2), weights=(1, 0, 0))
+
+
+def test_given_steps_of_one_batch_are_equal():
+    batch = {"label": torch.ones(2, 1, 8, 8, 8), "steps": torch.tensor([1, 2])}
+    with pytest.raises(InputError, match=r"cases of \[1, 2\] steps"):
+        PrepareCoarseBatch((1, 2), seed=0)(batch)

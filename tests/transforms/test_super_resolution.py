@@ -3,6 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from monai.data import MetaTensor
+from monai.data.utils import collate_meta_tensor, decollate_batch
 from monai.transforms import Compose, Invertd
 from torch import nn
 
@@ -158,8 +159,6 @@ def test_coarse_masks_are_at_least_half_full():
 
 
 def test_the_inferer_gives_a_batch_with_affines_and_names(network, mask):
-    from monai.data.utils import collate_meta_tensor, decollate_batch
-
     pred = SuperResolutionInferer(factor=2)(collate_meta_tensor([mask, mask.clone()]), network)
     assert pred.shape == (2, 1, 28, 24, 20)
     direct = SuperResolve(network, factor=2, threshold=None)(mask)
@@ -189,3 +188,11 @@ def test_a_case_that_was_not_collated_keeps_its_name(network, mask):
     mask.meta["filename_or_obj"] = "/data/a.nii.gz"
     pred = SuperResolutionInferer(factor=2)(MetaTensor(mask[None].float(), meta=mask.meta), network)
     assert pred.meta["filename_or_obj"] == ["/data/a.nii.gz"]
+
+
+def test_cases_of_one_batch_whose_grids_differ_are_told(network, mask):
+    other = MetaTensor(
+        mask.as_tensor(), affine=mask.affine * torch.tensor([2.0, 1, 1, 1], dtype=torch.float64)
+    )
+    with pytest.raises(InputError, match="which no batch can hold"):
+        SuperResolutionInferer(spacing=0.5)(collate_meta_tensor([mask.float(), other.float()]), network)
