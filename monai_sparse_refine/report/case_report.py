@@ -24,6 +24,7 @@ class CaseReport(ABC):
         log: where lines go.
         source_key: key of the mask that comes in, named in a line when a case begins; None for no such line.
         verb: what is done to it, in that line.
+        name_key: key of the case's name, where it has one of its own; else it is named after its file.
     """
 
     def __init__(
@@ -34,12 +35,14 @@ class CaseReport(ABC):
         log: Callable[[str], None],
         source_key: str | None = None,
         verb: str = "",
+        name_key: str = "name",
     ) -> None:
         self.output_dir = Path(output_dir)
         self.total = total
         self.log = log
         self.source_key = source_key
         self.verb = verb
+        self.name_key = name_key
         self.rows: list[dict[str, Any]] = []
         self.cases = 0
         self.started = time.perf_counter()
@@ -85,7 +88,9 @@ class CaseReport(ABC):
         batch = engine.state.batch
         masks = batch.get(self.source_key) if isinstance(batch, Mapping) else None
         if masks is not None:
-            self.log(f"{self.number} {self.verb} {source_name(masks)} ({shape_text(masks)} voxels) ...")
+            names = batch.get(self.name_key)
+            name = names[0] if isinstance(names, (list, tuple)) and names else source_name(masks)
+            self.log(f"{self.number} {self.verb} {name} ({shape_text(masks)} voxels) ...")
 
     def _report_batch(self, engine: Engine) -> None:
         outputs: Any = engine.state.output

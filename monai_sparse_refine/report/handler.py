@@ -45,14 +45,15 @@ class CompletionReport(CaseReport):
         figure: bool = True,
         log: Callable[[str], None] = print,
     ) -> None:
-        super().__init__(output_dir, total=total, log=log, source_key=skull_key, verb="completing")
+        super().__init__(
+            output_dir, total=total, log=log, source_key=skull_key, verb="completing", name_key=name_key
+        )
         self.keys = {
             "skull": skull_key,
             "completed": completed_key,
             "implant": implant_key,
             "truth": truth_key,
         }
-        self.name_key = name_key
         self.mesh = mesh
         self.figure = figure
 

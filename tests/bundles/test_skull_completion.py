@@ -260,6 +260,7 @@ def test_evaluation_scores_every_skull_and_kind(bundle, skulls, tmp_path):
     assert result.returncode == 0, result.stdout + result.stderr
     table = (tmp_path / "cases.csv").read_text().splitlines()
     assert len(table) == 1 + 2 * 2
+    assert "completing skull3_parietotemporal" in result.stdout
     assert "mean over 4 cases" in result.stdout and "implant_dice" in result.stdout
 
 
