@@ -35,6 +35,8 @@ class RefineInferer(Inferer):
         image_channel: channel of the dense network's input that holds the intensities as the refiner was trained with
             them (HU for the thoracic bundle). None gives it none: what a dense network gets is scaled as a rule, and
             scaled values taken for HU make masks worse.
+        pass_probabilities: the refiner also gets the dense network's probabilities (softmax of the logits, sigmoid with
+            `multi_label`), for a bundle that starts from them, as `thoracic_organ_refinement` does.
     """
 
     def __init__(
@@ -45,12 +47,15 @@ class RefineInferer(Inferer):
         multi_label: bool = False,
         probabilities: bool = False,
         image_channel: int | None = None,
+        pass_probabilities: bool = False,
     ) -> None:
         self.refine = refine
         self.inferer = SimpleInferer() if inferer is None else inferer
         self.multi_label = multi_label
+        self.probabilities = probabilities
         self.threshold = 0.5 if probabilities else 0.0
         self.image_channel = image_channel
+        self.pass_probabilities = pass_probabilities
 
     def __call__(self, inputs: Tensor, network: Callable, *args: Any, **kwargs: Any) -> Tensor:
         """Predict and refine.
@@ -94,10 +99,17 @@ class RefineInferer(Inferer):
         mask: Tensor = labels.to(torch.uint8 if separate or len(values) < 256 else torch.int32)
         if affine is not None:
             mask = MetaTensor(mask, affine=affine)
-        refined = _plain(self.refine(mask, image)).to(labels.device)
+        soft = self._soft(values, separate=separate) if self.pass_probabilities else None
+        refined = _plain(self.refine(mask, image, soft)).to(labels.device)
         if separate:
             return self._turn(values, refined != labels)
         return _swap(values, labels.long(), refined.long())
+
+    def _soft(self, values: Tensor, *, separate: bool) -> Tensor:
+        """Probabilities, float32 [C, X, Y, Z], of what the dense network returned."""
+        if self.probabilities:
+            return values.float()
+        return values.float().sigmoid() if separate else values.float().softmax(0)
 
     def _turn(self, values: Tensor, changed: Tensor) -> Tensor:
         """Bring values to the other side of the threshold, as far from it as they were."""

@@ -114,6 +114,31 @@ def test_spacing_and_meta_of_the_batch_are_passed_on():
     assert seen[2:] == [([2, 1, 5], 40), ([3, 1, 5], 40)]
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("probabilities", [False, True])
+def test_the_refiner_gets_probabilities(channels, probabilities):
+    def network(x):
+        out = Coarse(channels)(x)
+        soft = torch.sigmoid(out) if channels == 1 else out.softmax(1)
+        return soft if probabilities else out
+
+    seen = []
+
+    class Recipe(RefineRecipe):
+        def refine(self, mask, **given):
+            seen.append(given["probability"])
+            return super().refine(mask, **given)
+
+    x = torch.zeros(1, 1, 10, 10, 10)
+    once = SparseRefine(network=Recipe(Fill(), margin=10), labels=1)
+    RefineInferer(once, probabilities=probabilities)(x, network)
+    RefineInferer(once, probabilities=probabilities, pass_probabilities=True)(x, network)
+    assert seen[0] is None
+    logit = torch.tensor(3.0) if channels == 1 else 5 - torch.tensor(2.0).log()  # 5 against 0 and 0
+    assert seen[1].shape == (1, 10, 10, 10)
+    torch.testing.assert_close(seen[1][0, 5, 5, 5], logit.sigmoid())
+
+
 def test_what_cannot_be_refined():
     x = torch.zeros(1, 1, 10, 10, 10)
     with pytest.raises(InputError, match="returned tuple"):
