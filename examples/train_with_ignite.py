@@ -87,7 +87,7 @@ def train(options: argparse.Namespace, device: torch.device, rank: int, world: i
         folder = str(options.work_dir / "checkpoints")
         handlers += [
             StatsHandler(tag_name="loss", output_transform=from_engine(["loss"], first=True)),
-            CheckpointSaver(folder, checkpoint, save_interval=1, n_saved=1),
+            CheckpointSaver(folder, checkpoint, save_interval=1, n_saved=2),
         ]
     trainer = SupervisedTrainer(
         device=device,

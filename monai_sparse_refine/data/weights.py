@@ -25,8 +25,8 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
     """Read a state dict, with `weights_only=True`, so that no code in the file can run.
 
     Args:
-        path: file written by `torch.save` of a state dict, or of a dict that has one under "model"
-            (as MONAI's CheckpointSaver writes it).
+        path: file written by `torch.save` of a state dict, or of a dict that has one under "model" or "network" (as
+            MONAI's CheckpointSaver writes it).
 
     Returns:
         The state dict, on the CPU.
@@ -61,15 +61,16 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
             f"weights {file}: cannot be read ({type(error).__name__}: {_short(str(error))}); the file is "
             "corrupt or incomplete: copy it again"
         ) from error
-    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
-        content = content["model"]
+    for name in ("model", "network"):
+        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
+            content = content[name]
     if (
         not isinstance(content, Mapping)
         or not content
         or not all(torch.is_tensor(v) for v in content.values())
     ):
         raise InputError(
-            f"weights {file}: holds {_describe(content)}; expected a state dict, or one under 'model': "
+            f"weights {file}: holds {_describe(content)}; expected a state dict, or one under 'model' or 'network': "
             "save it with torch.save(network.state_dict(), path)"
         )
     bad = [name for name, v in content.items() if v.is_floating_point() and not bool(torch.isfinite(v).all())]

@@ -1,9 +1,10 @@
-"""Checkpoints that survive a kill: resume a run, keep the best weights across runs, export a plain state dict."""
+"""Weights of a training: keep the best across runs, export a plain state dict."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+import math
+import operator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,50 +13,9 @@ from ignite.engine import Engine, Events
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from monai_sparse_refine.data import read_weights
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.files import atomic_path
-
-_EPOCH = re.compile(r"epoch=(\d+)\.pt$")
-
-
-def resume(
-    trainer: Engine, objects: Mapping[str, Any], folder: str | Path, device: torch.device | str = "cpu"
-) -> int:
-    """Load the newest checkpoint of ``CheckpointSaver`` and set the trainer to go on after it.
-
-    Args:
-        trainer: MONAI trainer that has not run yet.
-        objects: what ``CheckpointSaver`` saves (network, optimizer, ...), by name. The checkpoint has to have all
-            networks and optimisers; any other that it lacks starts anew.
-        folder: its ``save_dir``.
-        device: where to map the tensors.
-
-    Returns:
-        Epochs already done; 0 where there is no checkpoint.
-
-    Raises:
-        InputError: if the checkpoint does not fit the objects (another network or optimiser).
-    """
-    found = {int(match[1]): path for path in Path(folder).glob("*.pt") if (match := _EPOCH.search(path.name))}
-    if not found:
-        return 0
-    epoch = max(found)
-    state = torch.load(found[epoch], map_location=device, weights_only=True)
-    try:
-        for name, item in objects.items():
-            if name not in state and not isinstance(item, (nn.Module, torch.optim.Optimizer)):
-                continue  # a checkpoint of an older configuration, which did not count or schedule this yet
-            unwrap(item).load_state_dict(state[name])
-    except (KeyError, RuntimeError, ValueError) as error:
-        raise InputError(
-            f"Checkpoint {found[epoch]} does not fit this configuration ({error}). "
-            "Use the settings it was made with, or another work_dir to start anew."
-        ) from error
-    length = trainer.state.epoch_length
-    trainer.state.epoch = epoch
-    trainer.state.iteration = epoch * int(length or 0)
-    print(f"resuming after epoch {epoch} of {trainer.state.max_epochs} ({found[epoch]})", flush=True)
-    return epoch
 
 
 def unwrap(item: Any) -> Any:
@@ -66,7 +26,8 @@ def unwrap(item: Any) -> Any:
 class BestWeights:
     """Keep the network's weights of the best validation, also across restarts: a worse run never replaces them.
 
-    Attach it to the evaluator. The file holds ``{"model": state dict, "metric": value, "epoch": epoch}``.
+    Attach it to the evaluator, whose ``metric_cmp_fn`` says what is better; a metric that is not a number never
+    is. The file holds ``{"model": state dict, "metric": value, "epoch": epoch}``.
 
     Args:
         network: the network that is validated.
@@ -76,7 +37,7 @@ class BestWeights:
     def __init__(self, network: nn.Module, path: str | Path) -> None:
         self.network = network
         self.path = Path(path)
-        self.best = float("-inf")
+        self.best = float("nan")
 
     def attach(self, engine: Engine) -> None:
         """Register with the evaluator."""
@@ -87,7 +48,8 @@ class BestWeights:
     def _save(self, engine: Engine) -> None:
         state: Any = engine.state
         metric = float(state.metrics[state.key_metric_name])
-        if metric <= self.best:
+        better: Callable[[float, float], bool] = getattr(engine, "metric_cmp_fn", operator.gt)
+        if math.isnan(metric) or not (math.isnan(self.best) or better(metric, self.best)):
             return
         self.best = metric
         best = {"model": unwrap(self.network).state_dict(), "metric": metric, "epoch": state.epoch}
@@ -108,7 +70,7 @@ def export_weights(source: str | Path | Sequence[str | Path], target: str | Path
         InputError: if a file holds no weights, or those of another network than the first.
     """
     sources = [source] if isinstance(source, str | Path) else list(source)
-    states = [_weights_in(path) for path in sources]
+    states = [read_weights(path) for path in sources]
     shapes = [{name: value.shape for name, value in state.items()} for state in states]
     for path, found in zip(sources, shapes, strict=True):
         if found != shapes[0]:
@@ -116,17 +78,6 @@ def export_weights(source: str | Path | Sequence[str | Path], target: str | Path
     mean = {name: _mean([state[name] for state in states]) for name in states[0]}
     with atomic_path(target) as temporary:
         torch.save(mean, temporary)
-
-
-def _weights_in(path: str | Path) -> dict[str, torch.Tensor]:
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    for name in ("model", "network"):
-        if name in state:
-            found: dict[str, torch.Tensor] = state[name]
-            return found
-    if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise InputError(f"{path} holds no weights: it is no checkpoint of this package, and no state dict.")
-    return dict(state)
 
 
 def _mean(values: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, Literal
 
 from ignite.engine import Engine, Events
 from ignite.handlers import EarlyStopping
 
 
 class EarlyStop:
-    """Stop a training when its validations' key metric has not risen for some time (Ignite's EarlyStopping).
+    """Stop a training when its validations' key metric has not improved for some time (Ignite's EarlyStopping).
 
     Attach it to the evaluator, and name the trainer before it runs; the two are made apart because each needs
     the other. Put it among the objects of the checkpoint, so that a restart does not forget what it counted.
@@ -18,16 +19,26 @@ class EarlyStop:
     Args:
         patience: validations without a better one after which to stop.
         threshold: what counts as better, at least.
+        mode: "max" for a metric that should rise, "min" for one that should fall, as HD95. A metric that is not a
+            number is no better one.
     """
 
-    def __init__(self, patience: int, *, threshold: float = 0.0) -> None:
+    def __init__(self, patience: int, *, threshold: float = 0.0, mode: Literal["max", "min"] = "max") -> None:
         self.patience = patience
         self.threshold = threshold
+        self.mode = mode
         self._stopping: EarlyStopping | None = None
 
     def set_trainer(self, trainer: Engine) -> None:
         """Name the trainer to stop."""
-        self._stopping = EarlyStopping(self.patience, _key_metric, trainer, threshold=self.threshold)
+        self._stopping = EarlyStopping(
+            self.patience, self._key_metric, trainer, threshold=self.threshold, mode=self.mode
+        )
+
+    @property
+    def done(self) -> bool:
+        """Whether the patience has run out; a restart then has nothing left to do."""
+        return self._of_trainer().counter >= self.patience
 
     def attach(self, engine: Engine) -> None:
         """Register with the evaluator."""
@@ -52,7 +63,8 @@ class EarlyStop:
             )
         return self._stopping
 
-
-def _key_metric(engine: Engine) -> float:
-    state: Any = engine.state  # MONAI names the key metric there
-    return float(state.metrics[state.key_metric_name])
+    def _key_metric(self, engine: Engine) -> float:
+        state: Any = engine.state  # MONAI names the key metric there
+        metric = float(state.metrics[state.key_metric_name])
+        worst = -math.inf if self.mode == "max" else math.inf
+        return worst if math.isnan(metric) else metric

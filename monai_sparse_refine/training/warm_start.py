@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
+from monai_sparse_refine.data import read_weights
 from monai_sparse_refine.errors import InputError
 
 
@@ -19,17 +19,14 @@ def warm_start(network: nn.Module, path: str | Path) -> nn.Module:
 
     Args:
         network: the network to train; it is changed and returned.
-        path: plain state dict; loaded with ``weights_only=True``.
+        path: plain state dict, or a checkpoint that has one; loaded with ``weights_only=True``.
 
     Raises:
         InputError: if the file cannot be read, holds a layer that the network lacks, or one that is larger there.
     """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        own = network.state_dict()
-        unknown = [name for name in state if name not in own]
-    except (OSError, RuntimeError, ValueError, TypeError) as error:
-        raise InputError(f"Weights {path} cannot be read as a state dict: {error}") from error
+    state = read_weights(path)
+    own = network.state_dict()
+    unknown = [name for name in state if name not in own]
     if unknown:
         raise InputError(f"Weights {path} are of another network: it has no {unknown[0]!r}.")
     widened = [name for name, value in state.items() if value.shape != own[name].shape]

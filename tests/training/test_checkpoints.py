@@ -1,70 +1,19 @@
-import contextlib
+import operator
 
 import pytest
 import torch
 from ignite.engine import Engine, Events
-from monai.handlers import CheckpointSaver
 from torch import nn
 
 from monai_sparse_refine.data import load_weights
 from monai_sparse_refine.errors import InputError
-from monai_sparse_refine.training import BestWeights, export_weights, resume
+from monai_sparse_refine.training import BestWeights, export_weights
 
 
-def _trainer(network: nn.Module, optimizer: torch.optim.Optimizer) -> Engine:
-    def step(engine, batch):
-        optimizer.zero_grad()
-        network(batch).sum().backward()
-        optimizer.step()
-
-    return Engine(step)
-
-
-def _run(folder, epochs: int, *, stop_in: int | None = None) -> tuple[nn.Module, int, int]:
-    torch.manual_seed(0)
-    network = nn.Linear(2, 1)
-    optimizer = torch.optim.Adam(network.parameters())
-    objects = {"network": network, "optimizer": optimizer}
-    trainer = _trainer(network, optimizer)
-    trainer.state.epoch_length, trainer.state.max_epochs = 3, epochs
-    CheckpointSaver(str(folder), objects, save_interval=1, n_saved=1).attach(trainer)
-    done = resume(trainer, objects, folder)
-    steps = 0
-
-    def count(engine):
-        nonlocal steps
-        steps += 1
-        if stop_in is not None and engine.state.epoch == stop_in:
-            raise KeyboardInterrupt  # a kill in the middle of an epoch
-
-    trainer.add_event_handler(Events.ITERATION_COMPLETED, count)
-    with contextlib.suppress(KeyboardInterrupt):
-        trainer.run([torch.ones(1, 2)] * 3, max_epochs=epochs)
-    return network, done, steps
-
-
-def test_resume_after_a_kill_gives_what_an_unbroken_run_gives(tmp_path):
-    whole, _, steps = _run(tmp_path / "a", 4)
-    assert steps == 12
-    _run(tmp_path / "b", 4, stop_in=3)
-    resumed, done, steps = _run(tmp_path / "b", 4)
-    assert (done, steps) == (2, 6)
-    torch.testing.assert_close(resumed.weight, whole.weight, rtol=0, atol=0)
-
-
-def test_nothing_to_resume_from(tmp_path):
-    assert _run(tmp_path / "none", 1)[1] == 0
-
-
-def test_checkpoint_of_another_network_is_refused(tmp_path):
-    _run(tmp_path, 1)
-    other = nn.Linear(3, 1)
-    with pytest.raises(InputError, match="does not fit"):
-        resume(Engine(lambda e, b: None), {"network": other}, tmp_path)
-
-
-def _validator(network: nn.Module, path, values: list[float]) -> None:
+def _validator(network: nn.Module, path, values: list[float], better=None) -> None:
     evaluator = Engine(lambda engine, batch: None)
+    if better is not None:
+        evaluator.metric_cmp_fn = better
     BestWeights(network, path).attach(evaluator)
     for value in values:
         evaluator.state.metrics = {"dice": value}
@@ -85,6 +34,19 @@ def test_best_weights_survive_a_worse_run(tmp_path):
     assert torch.load(path, weights_only=True)["metric"] == 0.8
 
 
+def test_a_metric_that_should_fall_and_one_that_is_no_number(tmp_path):
+    path = tmp_path / "best.pt"
+    _validator(nn.Linear(1, 1), path, [9.0, 2.0, 5.0], operator.lt)
+    assert torch.load(path, weights_only=True)["metric"] == 2.0
+    _validator(nn.Linear(1, 1), path, [float("nan"), 3.0], operator.lt)
+    assert torch.load(path, weights_only=True)["metric"] == 2.0
+    other = tmp_path / "other.pt"
+    _validator(nn.Linear(1, 1), other, [0.9, float("nan"), 0.1])
+    assert torch.load(other, weights_only=True)["metric"] == pytest.approx(0.9)
+    _validator(nn.Linear(1, 1), tmp_path / "never.pt", [float("nan")])
+    assert not (tmp_path / "never.pt").exists()
+
+
 def test_export_writes_a_plain_state_dict(tmp_path):
     network = nn.Linear(2, 2)
     torch.save({"model": network.state_dict(), "metric": 1.0}, tmp_path / "best.pt")
@@ -92,7 +54,7 @@ def test_export_writes_a_plain_state_dict(tmp_path):
     assert set(torch.load(tmp_path / "model.pt", weights_only=True)) == {"weight", "bias"}
     load_weights(nn.Linear(2, 2), tmp_path / "model.pt")
     torch.save({"other": {}}, tmp_path / "bad.pt")
-    with pytest.raises(InputError, match="no checkpoint"):
+    with pytest.raises(InputError, match="expected a state dict"):
         export_weights(tmp_path / "bad.pt", tmp_path / "model2.pt")
 
 

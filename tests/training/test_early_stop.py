@@ -35,6 +35,17 @@ def test_a_smaller_rise_than_the_threshold_does_not_count():
     assert _train(EarlyStop(2, threshold=0.05), [0.1, 0.12, 0.13, 0.14]) == 3
 
 
+def test_a_metric_that_should_fall():
+    assert _train(EarlyStop(3, mode="min"), [9.0, 5.0, 2.0, 3.0, 2.0, 4.0, 1.0]) == 6
+    assert _train(EarlyStop(3, mode="min"), [9.0 - i / 10 for i in range(30)]) == 20
+
+
+def test_a_metric_that_is_no_number_is_no_better_one():
+    nan = float("nan")
+    assert _train(EarlyStop(3), [0.5, nan, 0.4, nan, 0.6]) == 4
+    assert _train(EarlyStop(3, mode="min"), [nan, 5.0, nan, nan, nan]) == 5
+
+
 def test_a_restart_goes_on_counting():
     trainer = Engine(lambda engine, batch: None)
     before, after = EarlyStop(3), EarlyStop(3)
@@ -46,9 +57,9 @@ def test_a_restart_goes_on_counting():
         engine.state.metrics = {"dice": value}
         before(engine)
     after.load_state_dict(before.state_dict())
-    assert not trainer.should_terminate
+    assert not trainer.should_terminate and not after.done
     after(engine)
-    assert trainer.should_terminate
+    assert trainer.should_terminate and after.done
 
 
 def test_a_forgotten_trainer_is_told():

@@ -45,5 +45,14 @@ def test_weights_that_do_not_fit_are_told(tmp_path):
         warm_start(MaskRefiner(channels=SMALL, engine="native"), tmp_path / "two.pt")
     with pytest.raises(InputError, match="another network"):
         warm_start(torch.nn.Linear(2, 2), tmp_path / "two.pt")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="no such file"):
         warm_start(torch.nn.Linear(2, 2), tmp_path / "none.pt")
+    (tmp_path / "text.pt").write_text("weights")
+    with pytest.raises(InputError, match="cannot be loaded safely"):
+        warm_start(torch.nn.Linear(2, 2), tmp_path / "text.pt")
+
+
+def test_a_checkpoint_of_the_best_weights_will_do(tmp_path):
+    old, new = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    torch.save({"model": old.state_dict(), "metric": 0.9}, tmp_path / "best.pt")
+    torch.testing.assert_close(warm_start(new, tmp_path / "best.pt").weight, old.weight, rtol=0, atol=0)
