@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_sparse_refine.engine import get_engine
+from monai_sparse_refine.networks.anchor import anchor
 from monai_sparse_refine.networks.occupancy import OccupiedCells
 from monai_sparse_refine.networks.sparse_unet import LevelPrediction, SparseGenerativeUNet
 
@@ -184,11 +185,11 @@ class MaskRefiner(nn.Module):
 
     def _no_levels(self, x: Tensor) -> list[LevelPrediction]:
         """Levels without voxels for a batch of empty masks: loss 0, and every parameter still in the graph."""
-        anchor = torch.stack([parameter.sum() for parameter in self.parameters()]).sum() * 0
+        zero = torch.as_tensor(anchor([self]))
         coordinates = torch.zeros((0, 1 + self.spatial_dims), dtype=torch.int32, device=x.device)
         truth = torch.zeros(0, dtype=torch.bool, device=x.device)
         strides = [2**level for level in reversed(range(self.network.levels))]
-        return [LevelPrediction(stride, coordinates, anchor.reshape(1)[:0], truth) for stride in strides]
+        return [LevelPrediction(stride, coordinates, zero[None][:0], truth) for stride in strides]
 
     def _mark_known(
         self, levels: Sequence[LevelPrediction], x: Tensor, target: Tensor

@@ -50,11 +50,6 @@ class OccupiedCells:
         return self._levels[stride]
 
 
-def occupied(coordinates: Tensor, members: Tensor, *, stride: int = 1) -> Tensor:
-    """Tell which coordinates of a strided level hold at least one member voxel; see :class:`OccupiedCells`."""
-    return OccupiedCells(members).at(coordinates, stride=stride)
-
-
 def within_bounds(coordinates: Tensor, bounds: Sequence[int]) -> Tensor:
     """Tell which rows of (N, 1 + D) coordinates lie in the volume [0, bounds) of spatial shape ``bounds``."""
     high = torch.as_tensor(list(bounds), dtype=coordinates.dtype, device=coordinates.device)

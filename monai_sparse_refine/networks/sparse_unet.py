@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from monai_sparse_refine.engine import get_engine
 from monai_sparse_refine.engine.native import fused
+from monai_sparse_refine.networks.anchor import anchor
 from monai_sparse_refine.networks.frozen_norm import freeze_norms
 from monai_sparse_refine.networks.occupancy import OccupiedCells, all_within_bounds, within_bounds
 
@@ -179,6 +180,9 @@ class SparseGenerativeUNet(nn.Module):
                 break
             keep = self._keep(logits.detach(), truth)
             if not bool(keep.any()):
+                if target is not None and torch.distributed.is_initialized():
+                    unused = [*self.decoder[self.levels - level :], *self.heads[self.levels - level :]]
+                    predictions[-1] = predictions[-1]._replace(logits=logits + anchor(unused))
                 predictions.extend(_empty_levels(level, coordinates, logits, target is not None))
                 break
             x = prune(x, keep)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_sparse_refine.engine import get_engine
+from monai_sparse_refine.networks.anchor import anchor
 from monai_sparse_refine.networks.frozen_norm import freeze_norms
 from monai_sparse_refine.networks.mask_refiner import BACKGROUND_LOGIT, SparsePrediction
 from monai_sparse_refine.networks.sparse_unet import LevelPrediction, _block, _norm
@@ -153,7 +154,7 @@ class MaskSuperResolver(nn.Module):
             logits = (step.head(features).F + base * step.trust).squeeze(1)
             truth = None if target is None else _truth_at(target, index, stride)
             if target is not None and torch.distributed.is_initialized():
-                logits = logits + self._anchor(self.growth[steps:])
+                logits = logits + anchor(self.growth[steps:])
             levels.append(LevelPrediction(stride, features.C, logits, truth))
             dense = _children_dense(dense)
             dense[tuple(index.unbind(1))] = logits.detach() if target is not None else logits
@@ -205,16 +206,10 @@ class MaskSuperResolver(nn.Module):
 
     def _no_levels(self, x: Tensor, steps: int) -> list[LevelPrediction]:
         """Levels without voxels for masks without a surface: loss 0, and every parameter still in the graph."""
-        anchor = torch.as_tensor(self._anchor(self))
+        zero = torch.as_tensor(anchor([self]))
         rows = torch.zeros((0, 4), dtype=torch.int32, device=x.device)
         truth = torch.zeros(0, dtype=torch.bool, device=x.device)
-        return [LevelPrediction(2**n, rows, anchor[None][:0], truth) for n in reversed(range(steps))]
-
-    @staticmethod
-    def _anchor(modules: nn.Module) -> Tensor | float:
-        """0 that depends on every parameter: DistributedDataParallel waits for the gradients of all."""
-        sums = [parameter.sum() for parameter in modules.parameters()]
-        return torch.stack(sums).sum() * 0 if sums else 0.0
+        return [LevelPrediction(2**n, rows, zero[None][:0], truth) for n in reversed(range(steps))]
 
     def _check_steps(self, steps: int) -> int:
         if not 1 <= steps <= self.max_steps:

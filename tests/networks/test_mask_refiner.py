@@ -52,6 +52,16 @@ def test_an_empty_batch_has_loss_zero_and_gradients(holed):
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 
+def test_with_several_processes_every_parameter_has_a_gradient(engine_name, holed, monkeypatch):
+    # Of a batch whose target is empty, and whose logits keep nothing, the finer levels have no voxels.
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    network = MaskRefiner(channels=SMALL, head_bias=-1000.0, engine=engine_name)
+    prediction = network(holed, target=torch.zeros_like(holed))
+    assert [len(level.logits) for level in prediction.levels][-1] == 0
+    LevelwiseGenerativeLoss()(prediction).backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
 def test_a_single_voxel_at_the_bottom_trains(engine_name, holed, shell):
     network = MaskRefiner(channels=(3, 4, 4, 4, 4, 4), engine=engine_name)  # stride 32 covers the volume
     loss = LevelwiseGenerativeLoss()(network(holed, target=shell))

@@ -2,7 +2,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monai_sparse_refine.networks.occupancy import occupied, within_bounds
+from monai_sparse_refine.networks.occupancy import OccupiedCells, within_bounds
 
 rows = st.lists(st.tuples(st.integers(0, 1), *[st.integers(-6, 6)] * 3), min_size=0, max_size=20)
 
@@ -17,7 +17,7 @@ def test_occupied_agrees_with_a_set(queries, members, stride):
     cells = {(b, x // stride, y // stride, z // stride) for b, x, y, z in members}
     queries = [(b, x * stride, y * stride, z * stride) for b, x, y, z in queries]
     expected = [(b, x // stride, y // stride, z // stride) in cells for b, x, y, z in queries]
-    assert occupied(_tensor(queries), _tensor(members), stride=stride).tolist() == expected
+    assert OccupiedCells(_tensor(members)).at(_tensor(queries), stride=stride).tolist() == expected
 
 
 def test_within_bounds_excludes_the_upper_edge_and_negative_rows():

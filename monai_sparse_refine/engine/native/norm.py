@@ -42,7 +42,7 @@ class MinkowskiBatchNorm(MinkowskiModuleBase):
 def normalized(bn: Any, rows: Tensor, *, rectified: bool = False) -> Tensor:
     """(N, C) rows after a ``torch.nn.BatchNorm1d``, then ReLU if ``rectified``; without rows statistics stay."""
     if len(rows) == 0:
-        return rows if bn.weight is None else rows * bn.weight
+        return rows if bn.weight is None else rows * bn.weight + bn.bias
     if rows.device.type == "cpu" and rows.dtype.itemsize >= 4:
         if bn.training or bn.running_mean is None:
             if len(rows) > 1:
@@ -113,9 +113,8 @@ class MinkowskiSyncBatchNorm(MinkowskiBatchNorm):
             new = cls(
                 old.num_features, old.eps, old.momentum, old.affine, old.track_running_stats, process_group
             )
-            new.bn.load_state_dict(old.state_dict())
-            if old.affine:
-                new.bn.weight, new.bn.bias = old.weight, old.bias
+            for name, value in (*old.named_parameters(), *old.named_buffers()):
+                setattr(new.bn, name, value)  # as they are, on their device
             new.train(module.training)
             return new
         for name, child in module.named_children():

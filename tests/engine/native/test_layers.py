@@ -140,10 +140,13 @@ def test_batch_norm_without_rows_keeps_its_statistics(native: ModuleType) -> Non
     out.F.sum().backward()
     assert out.shape == (0, 2)
     assert layer.bn.num_batches_tracked == 0 and torch.equal(layer.bn.running_var, torch.ones(2))
+    # Several processes wait for the gradients of every parameter.
+    assert layer.bn.weight.grad.tolist() == layer.bn.bias.grad.tolist() == [0, 0]
 
 
 def test_sync_batch_norm_conversion_keeps_parameters(native: ModuleType) -> None:
     network = torch.nn.Sequential(native.MinkowskiReLU(), torch.nn.Sequential(native.MinkowskiBatchNorm(2)))
+    network.double()
     with torch.no_grad():
         network[1][0].bn.running_mean.fill_(3)
     weight = network[1][0].bn.weight
@@ -151,6 +154,9 @@ def test_sync_batch_norm_conversion_keeps_parameters(native: ModuleType) -> None
     layer = converted[1][0]
     assert isinstance(layer, native.MinkowskiSyncBatchNorm)
     assert layer.bn.weight is weight and layer.bn.running_mean.tolist() == [3, 3]
+    assert layer.bn.running_var.dtype == torch.float64 and set(layer.state_dict()) == {
+        f"bn.{name}" for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    }
     assert isinstance(
         native.MinkowskiSyncBatchNorm.convert_sync_batchnorm(native.MinkowskiBatchNorm(2)), type(layer)
     )

@@ -17,12 +17,10 @@ def moments(rows: Tensor) -> tuple[Tensor, Tensor]:
     return mean, variance
 
 
-def scale_rows(
-    rows: Tensor, scale: Tensor, shift: Tensor, *, rectified: bool, inplace: bool = False
-) -> Tensor:
+def scale_rows(rows: Tensor, scale: Tensor, shift: Tensor, *, rectified: bool) -> Tensor:
     """(N, C) rows * scale + shift, with (C,) each; negative results become 0 if ``rectified``."""
     rows = rows.contiguous()
-    result = rows if inplace else torch.empty_like(rows)
+    result = torch.empty_like(rows)
     run(
         f"scale_rows_{NAMES[rows.dtype]}",
         rows,
