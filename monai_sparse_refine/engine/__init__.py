@@ -48,7 +48,8 @@ def get_engine(name: str = "auto", *, device: torch.device | str | None = None) 
         name: "minkowski" for the real library, "native" for the same API in PyTorch alone, "auto" for
             MinkowskiEngine where it is installed and can use the device, else native. The environment
             variable ``MONAI_SPARSE_ENGINE`` takes the place of "auto", never of a name that was asked for.
-        device: where the tensors will live; None means the CPU.
+        device: where the tensors will live. None means the CPU; for "auto" a GPU where there is one, since
+            networks are made before they are moved.
 
     Raises:
         ValueError: the name is none of the above.
@@ -58,6 +59,8 @@ def get_engine(name: str = "auto", *, device: torch.device | str | None = None) 
     if name == "auto" and (chosen := os.environ.get(ENGINE_VARIABLE, "").strip().lower()):
         name, asked_by = chosen, f"the environment variable {ENGINE_VARIABLE}"
     if name == "auto":
+        if device is None and torch.cuda.is_available():
+            device = "cuda"
         try:
             return _load("minkowski", device)
         except EngineNotFoundError:

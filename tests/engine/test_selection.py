@@ -28,7 +28,8 @@ def test_native_is_always_there() -> None:
     assert "native" in available_engines()
 
 
-def test_auto_prefers_minkowski(minkowski: ModuleType) -> None:
+def test_auto_prefers_minkowski(minkowski: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert get_engine() is minkowski
     assert get_engine("auto", device="cpu") is minkowski
     assert available_engines() == ("minkowski", "native")
@@ -53,6 +54,17 @@ def test_cpu_build_leaves_other_devices_to_native(minkowski: ModuleType) -> None
     with pytest.raises(EngineNotFoundError, match=r"'cuda'.*not built for"):
         get_engine("minkowski", device="cuda")
     assert available_engines(device="cuda") == ("native",)
+
+
+def test_auto_without_a_device_expects_the_gpu_that_is_there(
+    minkowski: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if minkowski.supports_device("cuda"):
+        pytest.skip("this MinkowskiEngine was built with CUDA")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert get_engine() is get_engine("native")
+    assert get_engine("auto", device="cpu") is minkowski
+    assert get_engine("minkowski") is minkowski
 
 
 def test_environment_replaces_auto_only(minkowski: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
