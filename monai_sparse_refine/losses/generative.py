@@ -77,6 +77,7 @@ def soft_dice_loss(level: LevelPrediction, *, smooth: float = 1.0) -> Tensor:
     With squares in the denominator (Milletari et al., 3DV 2016) the best prediction of a soft target is the target
     itself. Where what is known is marked, this is the implant's Dice coefficient, not the skull's.
     """
+    level = _in_full_precision(level)
     probability, truth = level.logits.sigmoid(), _truth(level)
     if level.known is not None:
         probability, truth = probability[~level.known], truth[~level.known]
@@ -87,11 +88,17 @@ def soft_dice_loss(level: LevelPrediction, *, smooth: float = 1.0) -> Tensor:
 def _level_loss(level: LevelPrediction, known_weight: float) -> Tensor:
     if len(level.logits) == 0:
         return level.logits.sum()  # 0, still part of the graph
+    level = _in_full_precision(level)
     if known_weight == 1 or level.known is None:
         return F.binary_cross_entropy_with_logits(level.logits, _truth(level))
     weight = torch.where(level.known, known_weight, 1.0).to(level.logits.dtype)
     total = F.binary_cross_entropy_with_logits(level.logits, _truth(level), weight=weight, reduction="sum")
     return total / weight.sum().clamp(min=1e-6)
+
+
+def _in_full_precision(level: LevelPrediction) -> LevelPrediction:
+    """The level with logits of at least single precision: sums over its voxels overflow half precision."""
+    return level._replace(logits=level.logits.float()) if level.logits.itemsize < 4 else level
 
 
 def _truth(level: LevelPrediction) -> Tensor:

@@ -62,6 +62,15 @@ def test_levels_without_voxels_cost_nothing():
     assert float(loss) == pytest.approx(math.log(1 + math.exp(-1)))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_sums_over_many_voxels_do_not_overflow_half_precision(dtype):
+    count = 200_000
+    zeros = torch.zeros(count, dtype=torch.bool)
+    level = LevelPrediction(1, torch.zeros(count, 4).int(), torch.zeros(count, dtype=dtype), zeros, zeros)
+    loss = LevelwiseGenerativeLoss(known_weight=0.1, dice_weight=0.5)(SparsePrediction([level]))
+    assert float(loss) == pytest.approx(math.log(2) + 0.5, rel=1e-3)
+
+
 def test_errors_say_what_to_do(prediction):
     with pytest.raises(TypeError, match="PrepareBatchExtraInput"):
         LevelwiseGenerativeLoss()(torch.zeros(1, 1, 2, 2, 2))
