@@ -23,7 +23,8 @@ class CaseCsvHandler:
     """Write one row for each case, with the metrics that keep their details, when an epoch is complete.
 
     Attach it to the evaluator that has the metrics (`val_handlers`). The file is replaced as a whole. With
-    several ranks the first one writes the cases of all; a case that a sampler repeated has one row.
+    several ranks the first one writes the cases of all; a case that a sampler repeated, of the same file and values,
+    has one row.
 
     Args:
         path: CSV file to write.
@@ -83,13 +84,13 @@ class CaseCsvHandler:
                     f"metric {name} has {count} values for {len(files)} cases; expected one each"
                 )
             columns[name] = values.reshape(len(files), -1).float().mean(dim=1).tolist()
-        rows: dict[str, list[Any]] = {}
+        rows: dict[Any, list[Any]] = {}
         for index, file in enumerate(files):
-            # One rank has every case once; several may have been dealt one twice, to make their numbers even.
-            rows.setdefault(
-                file if several else str(index),
-                [_label(file, index, files), *(columns[name][index] for name in wanted)],
-            )
+            values = [columns[name][index] for name in wanted]
+            # One rank has every case once; several may have been dealt one twice, to make their numbers even. Cases
+            # that share a file, as several holes of one skull do, differ in their values.
+            key = (file, *(f"{value:.5g}" for value in values)) if several else index
+            rows.setdefault(key, [_label(file, index, files), *values])
         with atomic_path(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream)
             writer.writerow(["case", *wanted])

@@ -193,3 +193,6 @@ def test_a_case_dealt_to_two_ranks_has_one_row(tmp_path, monkeypatch):
     monkeypatch.setattr(gather, lambda files: [*files, "/a/x.nii"])
     handler(Engine())
     assert list(csv.reader((tmp_path / "c.csv").open())) == [["case", "dice"], ["x", "0.5"], ["y", "0.25"]]
+    handler._files = ["/a/x.nii", "/a/x.nii"]  # two holes of one skull, the first dealt twice
+    handler(Engine())
+    assert list(csv.reader((tmp_path / "c.csv").open())) == [["case", "dice"], ["x", "0.5"], ["x", "0.25"]]
