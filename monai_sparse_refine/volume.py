@@ -144,10 +144,14 @@ def spacing_of(*volumes: Any, spacing: float | Sequence[float] | None = None) ->
         affine = torch.as_tensor(known.affine, dtype=torch.float64).reshape(-1, *known.affine.shape[-2:])[0]
         values = affine[:3, :3].square().sum(0).sqrt().tolist()
     else:
-        values = [float(v) for v in np.broadcast_to(np.asarray(spacing, dtype=float), (3,))]
+        try:
+            values = np.broadcast_to(np.asarray(spacing, dtype=float), (3,)).tolist()
+        except (TypeError, ValueError):  # words, or another number of axes
+            values = []
     if len(values) != 3 or not all(np.isfinite(v) and v > 0 for v in values):
         raise InputError(
-            f"spacing is {values}; expected three positive finite numbers in mm, one for each axis"
+            f"spacing is {values if spacing is None else spacing}; expected three positive finite numbers in mm, "
+            "one for each axis"
         )
     return (values[0], values[1], values[2])
 

@@ -62,7 +62,7 @@ def test_spacing_comes_from_an_oblique_affine_and_is_never_guessed():
     assert spacing_of(image, spacing=2) == (2.0, 2.0, 2.0)
     with pytest.raises(InputError, match="spacing is not known"):
         spacing_of(np.zeros((2, 2, 2)))
-    for wrong in (0.0, (1, 1, -1), (1, np.nan, 1)):
+    for wrong in (0.0, (1, 1, -1), (1, np.nan, 1), (1, 2), "wide"):
         with pytest.raises(InputError, match="three positive finite numbers"):
             spacing_of(spacing=wrong)
 
