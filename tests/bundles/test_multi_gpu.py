@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from monai_sparse_refine.networks import MaskRefiner
+
 LAUNCHER = (
     *(sys.executable, "-W", "ignore"),
     *("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"),
@@ -18,6 +20,8 @@ LAUNCHER = (
 def trained(tmp_path_factory, start_training):
     """Work folder and output of two epochs, the second one after a restart with two processes again."""
     work = tmp_path_factory.mktemp("work")
+    narrow = MaskRefiner(channels=[4, 4, 6, 6, 8], engine="native")
+    torch.save(narrow.state_dict(), work / "narrow.pt")
     printed = []
     for epochs in (1, 2):
         process = start_training(
@@ -27,6 +31,7 @@ def trained(tmp_path_factory, start_training):
             work_dir=work,
             max_epochs=epochs,
             batch_size=1,
+            start_from=work / "narrow.pt",
             # An odd number of cases: one process validates one more than the other.
             validation_phantoms=3,
         )
@@ -43,6 +48,12 @@ def test_both_processes_share_the_epoch_and_resume(trained):
     state = torch.load(work / "checkpoints" / "checkpoint_epoch=2.pt", weights_only=True)
     # Four skulls, two processes: two steps an epoch each.
     assert {int(entry["step"]) for entry in state["optimizer"]["state"].values()} == {2 * 2}
+
+
+@pytest.mark.slow
+def test_both_processes_start_from_given_weights(trained):
+    work, (first, _) = trained
+    assert first.count(f"starting from {work / 'narrow.pt'}") == 2
 
 
 @pytest.mark.slow
