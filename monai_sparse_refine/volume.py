@@ -29,6 +29,11 @@ __all__ = [
 MAX_LABEL = 255
 # Bone above 300 HU fills some 4 to 7 % of a head scan; values with an offset of 1024 fill far more than this.
 MAX_BONE_FRACTION = 0.4
+# With that offset most of what is above a threshold for bone is soft tissue, which lies here; of bone a quarter does.
+OFFSET_TISSUE = (900, 1200)
+MAX_OFFSET_TISSUE = 0.5
+# A CT has hundreds of values, a label map few.
+MAX_LABELS = 150
 
 
 def as_tensor(volume: Any) -> torch.Tensor:
@@ -258,13 +263,28 @@ def volume_kind(volume: np.ndarray, *, hu_threshold: float, name: str = "volume"
             f"{name} has no voxel above hu_threshold={hu_threshold:g}: values go from {low:g} to {high:g}; "
             "lower the threshold, or check that the file is a CT in Hounsfield units"
         )
-    if low >= 0 and fraction > MAX_BONE_FRACTION:
-        raise InputError(
-            f"{name} has {100 * fraction:.0f} % of its voxels above hu_threshold={hu_threshold:g} and none "
-            f"below 0 (values from {low:g} to {high:g}); expected Hounsfield units, where air is -1000: "
-            "subtract the offset (often 1024) or raise the threshold"
-        )
+    if low >= 0:
+        if _is_label_map(volume):
+            raise InputError(f"{name} has the values {_some_values(volume)}; {_advice(volume)}")
+        bone = volume[volume > hu_threshold]
+        least, most = OFFSET_TISSUE
+        tissue = float(np.count_nonzero((bone > least) & (bone < most))) / bone.size
+        if fraction > MAX_BONE_FRACTION or (hu_threshold < least and tissue > MAX_OFFSET_TISSUE):
+            raise InputError(
+                f"{name} has {100 * fraction:.0f} % of its voxels above hu_threshold={hu_threshold:g} and none "
+                f"below 0 (values from {low:g} to {high:g}); expected Hounsfield units, where air is -1000: "
+                "subtract the offset (often 1024) or raise the threshold"
+            )
     return "ct"
+
+
+def _is_label_map(volume: np.ndarray) -> bool:
+    """Whether values from 0 on are whole and few; a few voxels tell that they are many."""
+    some = volume.ravel()[:: max(1, volume.size // 1_000_000)]
+    if len(np.unique(some)) > MAX_LABELS:
+        return False
+    values = np.unique(volume)
+    return len(values) <= MAX_LABELS and bool(np.all(values == np.rint(values)))
 
 
 def _some_values(volume: np.ndarray, *, limit: int = 8) -> str:

@@ -108,7 +108,8 @@ def test_masks_and_cts_are_told_apart():
     assert kind([False, True]) == "mask"
     assert kind([0.0, 1.0]) == "mask"
     assert kind([-1000, 40, 900]) == "ct"
-    assert kind([0, 0, 0, 1000]) == "ct"
+    clipped = np.concatenate([np.zeros(4000), np.arange(1, 1900), np.arange(-500.0, 1400).clip(0)])
+    assert kind(clipped) == "ct"  # a CT whose values below 0 were cut off
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,11 @@ def test_masks_and_cts_are_told_apart():
         ([7, 7], "the values 7; "),
         (list(range(20)), "and 12 more"),
         ([-1000, 40, 299], "no voxel above hu_threshold=300: values go from -1000 to 299"),
-        ([0, 1064, 1064], "subtract the offset"),
+        (np.concatenate([np.arange(200), 1064 + np.arange(300) % 50]), "subtract the offset"),
+        # A wide field of view: little of it is head, and most of that is soft tissue.
+        (np.concatenate([np.arange(20_000) % 200, 980 + np.arange(2000) % 150]), "subtract the offset"),
+        ([0, 0, 0, 1000], r"values 0, 1000; .*\(volume > 0\)"),
+        (np.array([0, 17, 1002, 2035] * 3, dtype=np.int32), "values 0, 17, 1002, 2035; .*label map"),
     ],
 )
 def test_anything_else_is_refused_with_what_was_found(values, message):

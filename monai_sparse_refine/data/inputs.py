@@ -32,6 +32,9 @@ SUFFIXES = (".nii", ".nii.gz", ".nrrd")
 # MONAI turns the first into RAS and takes any other for RAS, "LPS" too, which would turn the skull about.
 NRRD_SPACES = ("left-posterior-superior", "right-anterior-superior", "RAS")
 
+# Voxels of anything that was scanned; a spacing in metres or microns lies outside.
+FINEST_MM, COARSEST_MM = 0.01, 100.0
+
 FilePath = str | os.PathLike[str]
 
 
@@ -102,11 +105,7 @@ def check_volume(path: FilePath, *, hu_threshold: float = 300.0) -> VolumeSummar
     """
     file = Path(path)
     volume, affine = _read(file)
-    if volume.ndim < 3 or volume.shape[3:] not in ((), (1,)):
-        raise InputError(
-            f"{file}: has {volume.ndim} dimensions, shape {tuple(volume.shape)}; expected one 3D volume: "
-            "save a single volume, not a slice, series or colour picture"
-        )
+    _check_dimensions(file, volume.shape)
     volume = volume.reshape(volume.shape[:3])
     spacing = _checked_spacing(file, affine)
     kind = volume_kind(volume, hu_threshold=hu_threshold, name=f"{file}:")
@@ -123,10 +122,12 @@ def check_geometry(path: FilePath) -> None:
         path: NIfTI or NRRD file.
 
     Raises:
-        InputError: unreadable, axes that span no volume, or world axes that MONAI does not know.
+        InputError: unreadable, no single volume, axes that span none, or world axes that MONAI does not know.
     """
     file = Path(path)
-    _checked_spacing(file, _read_geometry(file)[1])
+    shape, affine = _read_geometry(file)
+    _check_dimensions(file, shape)
+    _checked_spacing(file, affine)
 
 
 def check_on_grid_of(path: FilePath, reference: FilePath) -> None:
@@ -137,6 +138,7 @@ def check_on_grid_of(path: FilePath, reference: FilePath) -> None:
         reference: file whose grid it has to be on, to a tenth of a voxel.
     """
     (shape, affine), (wanted, grid) = (_read_geometry(Path(file)) for file in (path, reference))
+    shape, wanted = shape[:3], wanted[:3]
     if shape != wanted:
         raise InputError(
             f"{path}: has shape {shape}, {reference} {wanted}; both have to lie on one voxel grid"
@@ -239,7 +241,7 @@ def _read(file: Path) -> tuple[np.ndarray, np.ndarray]:
             return volume, _nrrd_affine(file, header, volume.ndim)
         image: Any = nib.load(file)
         # Stored integers stay integers; a scaled file becomes float, as it will when it is loaded.
-        return np.asanyarray(image.dataobj), np.asarray(image.affine, dtype=float)
+        return np.asanyarray(image.dataobj), _nifti_affine(file, image)
     except (InputError, MemoryError):
         raise
     except Exception as error:
@@ -247,20 +249,43 @@ def _read(file: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _read_geometry(file: Path) -> tuple[tuple[int, ...], np.ndarray]:
-    """Shape of the three spatial axes, and the affine to RAS, from the header alone."""
+    """Shape, and the affine to RAS, from the header alone."""
     try:
         if not file.name.lower().endswith(".nrrd"):
             image: Any = nib.load(file)
-            return tuple(int(n) for n in image.shape[:3]), np.asarray(image.affine, dtype=float)
+            return tuple(int(n) for n in image.shape), _nifti_affine(file, image)
         header = nrrd.read_header(str(file))
         affine = _nrrd_affine(file, header, int(header["dimension"]))
         if header.get("space", NRRD_SPACES[0]) == NRRD_SPACES[0]:
             affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
-        return tuple(int(n) for n in header["sizes"][:3]), affine
+        return tuple(int(n) for n in header["sizes"]), affine
     except (InputError, MemoryError):
         raise
     except Exception as error:
         raise _unreadable(file, error) from error
+
+
+def _check_dimensions(file: Path, shape: Sequence[int]) -> None:
+    if len(shape) < 3 or tuple(shape[3:]) not in ((), (1,)):
+        raise InputError(
+            f"{file}: has {len(shape)} dimensions, shape {tuple(shape)}; expected one 3D volume: save a single volume, "
+            "not a slice, series or colour picture"
+        )
+
+
+def _nifti_affine(file: Path, image: Any) -> np.ndarray:
+    """The affine; programs differ in which spacing they take where a header has two."""
+    affine = np.asarray(image.affine, dtype=float)
+    sides, zooms = (
+        np.linalg.norm(affine[:3, :3], axis=0),
+        np.asarray(image.header.get_zooms()[:3], dtype=float),
+    )
+    if len(zooms) == 3 and np.isfinite(affine).all() and np.any(np.abs(sides - zooms) > 0.02 * zooms):
+        raise InputError(
+            f"{file}: its affine has voxels of {np.round(sides, 4).tolist()} mm, its pixdim of "
+            f"{np.round(zooms, 4).tolist()}: correct the one that is wrong and save it again"
+        )
+    return affine
 
 
 def _unreadable(file: Path, error: Exception) -> InputError:
@@ -281,6 +306,11 @@ def _checked_spacing(file: Path, affine: np.ndarray) -> np.ndarray:
         raise InputError(
             f"{file}: its affine {np.round(affine[:3, :3], 4).tolist()} does not give three independent "
             "axes of finite length; export the file again with its orientation"
+        )
+    if spacing.min() < FINEST_MM or spacing.max() > COARSEST_MM:
+        raise InputError(
+            f"{file}: its spacing is {np.round(spacing, 6).tolist()}, which cannot be mm of a scan; convert the affine "
+            "to mm (some programs write metres or microns)"
         )
     return spacing
 

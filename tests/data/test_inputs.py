@@ -49,6 +49,28 @@ def test_files_folders_and_lists_are_found_in_order(tmp_path):
     assert [p.name for p in both] == ["b.nii", *sorted({*names} - {"b.nii"})]
 
 
+@pytest.mark.parametrize(("spacing", "metres"), [(0.0005, True), (500.0, False), (0.5, None)])
+def test_a_spacing_that_cannot_be_millimetres_is_refused(tmp_path, spacing, metres):
+    file = save(tmp_path / "a.nii", affine=np.diag([spacing, spacing, 2 * spacing, 1.0]))
+    if metres is None:
+        assert check_volume(file).spacing[0] == pytest.approx(spacing)
+        return
+    for check in (check_volume, check_geometry):
+        with pytest.raises(InputError, match="cannot be mm"):
+            check(file)
+
+
+def test_two_spacings_in_one_header_are_refused(tmp_path):
+    image = nib.Nifti1Image(MASK, None)
+    image.header.set_zooms((1.0, 1.0, 1.0))
+    image.header.set_qform(np.diag([1.0, 1.0, 1.0, 1.0]), code=1)
+    image.header.set_sform(np.diag([3.0, 3.0, 3.0, 1.0]), code=1)
+    nib.save(image, tmp_path / "a.nii")
+    for check in (check_volume, check_geometry):
+        with pytest.raises(InputError, match=r"affine has voxels of \[3.0.*pixdim of \[1.0"):
+            check(tmp_path / "a.nii")
+
+
 def test_what_cannot_be_found_is_said(tmp_path):
     with pytest.raises(InputError, match=r"x\.nii: no such file or folder"):
         find_volumes(tmp_path / "x.nii")
@@ -232,3 +254,11 @@ def test_files_of_one_grid_are_told_from_those_of_one_shape(tmp_path):
     (tmp_path / "d.nii").write_text("hello")
     with pytest.raises(InputError, match=r"d\.nii: cannot be read"):
         check_on_grid_of(tmp_path / "d.nii", here)
+
+
+def test_the_header_alone_tells_how_many_dimensions_there_are(tmp_path):
+    check_geometry(save(tmp_path / "one.nii", MASK[..., None]))
+    several = save(tmp_path / "two.nii", np.stack([MASK, MASK], axis=-1))
+    for check in (check_geometry, check_volume):
+        with pytest.raises(InputError, match="has 4 dimensions"):
+            check(several)
