@@ -9,7 +9,7 @@ from typing import Any
 
 import nibabel as nib
 
-from monai_sparse_refine.data.inputs import check_on_grid_of, find_volumes
+from monai_sparse_refine.data.inputs import check_on_grid_of, check_volume, find_volumes
 from monai_sparse_refine.data.phantom_volume import skull_phantom
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.files import atomic_path
@@ -107,7 +107,11 @@ def defect_cases(
 
 
 def completion_cases(
-    files: Sequence[str | Path], *, truth_dir: str | Path | None = None, same_grid: bool = False
+    files: Sequence[str | Path],
+    *,
+    truth_dir: str | Path | None = None,
+    same_grid: bool = False,
+    hu_threshold: float = 300.0,
 ) -> list[dict[str, str]]:
     """List defective skulls to complete as ``{"image": path}``, with ``"truth"`` where one is given.
 
@@ -115,10 +119,11 @@ def completion_cases(
         files: defective masks or CTs.
         truth_dir: the complete skulls to score against: a folder with the same case names, or a file for one case.
         same_grid: a truth has to lie on its case's voxel grid.
+        hu_threshold: HU above which a voxel of a truth that is a CT is bone.
 
     Raises:
-        InputError: if a truth folder lacks a case, one truth file is given for several cases, or a truth lies on
-            another grid.
+        InputError: if a truth folder lacks a case, one truth file is given for several cases, a truth cannot be
+            used, or it lies on another grid.
     """
     cases = [{"image": str(path)} for path in files]
     if truth_dir is None:
@@ -126,7 +131,7 @@ def completion_cases(
     truths = find_volumes(truth_dir)
     if len(truths) == 1 and len(cases) == 1:
         cases[0]["truth"] = str(truths[0])
-        return _checked_grids(cases) if same_grid else cases
+        return _with_checked_truths(cases, same_grid=same_grid, hu_threshold=hu_threshold)
     by_name = {case_name(path): str(path) for path in truths}
     missing = [case_name(case["image"]) for case in cases if case_name(case["image"]) not in by_name]
     if missing:
@@ -136,12 +141,17 @@ def completion_cases(
         )
     for case in cases:
         case["truth"] = by_name[case_name(case["image"])]
-    return _checked_grids(cases) if same_grid else cases
+    return _with_checked_truths(cases, same_grid=same_grid, hu_threshold=hu_threshold)
 
 
-def _checked_grids(cases: list[dict[str, str]]) -> list[dict[str, str]]:
+def _with_checked_truths(
+    cases: list[dict[str, str]], *, same_grid: bool, hu_threshold: float
+) -> list[dict[str, str]]:
+    """The cases, whose truths can all be read: the first that cannot would end a run in its middle."""
     for case in cases:
-        check_on_grid_of(case["truth"], case["image"])
+        check_volume(case["truth"], hu_threshold=hu_threshold)
+        if same_grid:
+            check_on_grid_of(case["truth"], case["image"])
     return cases
 
 

@@ -16,7 +16,9 @@ from monai_sparse_refine.errors import InputError
 
 def _write(path):
     path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(np.ones((2, 2, 2), np.uint8), np.eye(4)), path)
+    mask = np.ones((2, 2, 2), np.uint8)
+    mask[0, 0, 0] = 0
+    nib.save(nib.Nifti1Image(mask, np.eye(4)), path)
     return path
 
 
@@ -76,6 +78,12 @@ def test_completion_cases_find_their_truth_by_name(folder, tmp_path):
     assert single[0]["truth"] == str(folder / "b.nii.gz")
     assert "truth" not in completion_cases(defective)[0]
     completion_cases(defective, truth_dir=folder, same_grid=True)
+    wrong = tmp_path / "wrong" / "a.nii.gz"
+    wrong.parent.mkdir()
+    first = nib.load(folder / "a.nii.gz")
+    nib.save(nib.Nifti1Image(np.asarray(first.dataobj) * np.uint8(255), first.affine), wrong)
+    with pytest.raises(InputError, match="values 0, 255"):
+        completion_cases(defective[:1], truth_dir=wrong)
     image = nib.load(folder / "a.nii.gz")
     moved = tmp_path / "moved" / "a.nii.gz"
     moved.parent.mkdir()
