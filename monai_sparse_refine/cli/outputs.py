@@ -38,8 +38,11 @@ def write_completion(
         save_mask(after, folder / f"{name}_completed.nii.gz", reference=before),
         save_mask(implant, folder / f"{name}_implant.nii.gz", reference=before),
     ]
+    path = folder / f"{name}_implant.stl"
     if mesh and bool(implant.any()):
-        files.append(write_mesh(implant, affine=before.affine, path=folder / f"{name}_implant.stl"))
+        files.append(write_mesh(implant, affine=before.affine, path=path))
+    else:
+        path.unlink(missing_ok=True)  # of an earlier run: it would pass for this implant's
     if picture:
         spacing = spacing_of(before)
         path = folder / f"{name}.png"
@@ -73,11 +76,13 @@ def write_refinement(
     """
     files = [save_mask(after, folder / f"{name}_refined.nii.gz", reference=before, labels=True)]
     label_map = after.as_tensor().numpy()[0]
-    for row in rows if mesh else []:
-        if row["voxels_after"]:
+    for row in rows:
+        path = folder / f"{name}_{row['label']}.stl"
+        if mesh and row["voxels_after"]:
             mask = np.isin(label_map, row["ids"])
-            path = folder / f"{name}_{row['label']}.stl"
             files.append(write_mesh(mask, affine=before.affine, path=path))
+        else:
+            path.unlink(missing_ok=True)  # of an earlier run
     if picture:
         ids = [number for row in rows for number in row["ids"]]
         masks = [np.where(np.isin(as_numpy(m), ids), as_numpy(m), 0) for m in (before, after)]

@@ -53,6 +53,7 @@ class CaseReport(ABC):
         engine.add_event_handler(Events.GET_BATCH_COMPLETED, self._announce)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._report_batch)
         engine.add_event_handler(Events.COMPLETED, self._finish)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._break_off)
 
     @abstractmethod
     def report(self, item: Mapping[str, Any]) -> None:
@@ -106,6 +107,11 @@ class CaseReport(ABC):
     def _finish(self, engine: Engine) -> None:
         if self.rows:
             self.finish()
+
+    def _break_off(self, engine: Engine, error: BaseException) -> None:
+        """The table has the cases that were done before one failed."""
+        self._finish(engine)
+        raise error
 
 
 def saved_to(mask: Any) -> str | None:

@@ -76,11 +76,12 @@ class CompletionReport(CaseReport):
             row["hd95_mm"] = hd95(implant, true_implant, spacing=spacing)
             row["skull_dice"] = dice(completed, truth)
         if self.mesh:
+            path = self.output_dir / f"{name}_implant.stl"
             if row["implant_ml"] > 0:
-                path = self.output_dir / f"{name}_implant.stl"
                 write_mesh(implant, affine=skull.affine, path=path)
                 row["mesh"] = str(path)
             else:
+                path.unlink(missing_ok=True)  # of an earlier run: it would pass for this implant's
                 self.log(f"    {name}: no hole found, the implant is empty and no mesh is written.")
         if self.figure:
             path = self.output_dir / f"{name}.png"

@@ -57,6 +57,22 @@ def test_intact_skull_says_so_and_has_no_mesh(tmp_path):
     assert report.rows[0]["implant_ml"] == 0
 
 
+def test_the_mesh_of_an_earlier_implant_goes(tmp_path):
+    (tmp_path / "whole_implant.stl").write_bytes(b"of an earlier run")
+    report = CompletionReport(tmp_path, figure=False, log=lambda line: None)
+    _run(report, [_case("whole", hole=False)])
+    assert not list(tmp_path.glob("*.stl"))
+
+
+def test_a_case_that_fails_leaves_the_table_of_those_before(tmp_path):
+    report = CompletionReport(tmp_path, figure=False, mesh=False, log=lambda line: None)
+    source, output = _case("b")
+    del output["completed"]
+    with pytest.raises(KeyError):
+        _run(report, [_case("a"), (source, output)])
+    assert [line.split(",")[0] for line in (tmp_path / "cases.csv").read_text().splitlines()] == ["case", "a"]
+
+
 def test_name_of_the_item_wins_over_the_file_name(tmp_path):
     source, output = _case("file")
     report = CompletionReport(tmp_path, mesh=False, figure=False, log=lambda line: None)
