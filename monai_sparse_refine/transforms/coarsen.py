@@ -16,7 +16,18 @@ from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.transforms.target_grids import average_onto, target_grid
 from monai_sparse_refine.volume import as_tensor
 
-__all__ = ["CoarsenMask", "CoarsenMaskD", "CoarsenMaskDict", "CoarsenMaskd"]
+__all__ = ["CoarsenMask", "CoarsenMaskD", "CoarsenMaskDict", "CoarsenMaskd", "check_whole_factor"]
+
+
+def check_whole_factor(factor: Any) -> Any:
+    """The factor, one number or one for each axis, or InputError where masks cannot be cut into blocks by it."""
+    factors = list(factor) if isinstance(factor, Sequence) and not isinstance(factor, str) else [factor]
+    if not all(isinstance(f, (int, float)) and f >= 1 and float(f).is_integer() for f in factors):
+        raise InputError(
+            f"factor is {factor}; masks are coarsened and refined again by whole factors: give one, such as 2 or "
+            "[2, 2, 4], and neither spacing nor target_shape"
+        )
+    return factor
 
 
 class CoarsenMask(Transform):

@@ -15,6 +15,7 @@ from monai_sparse_refine.transforms import (
     CoarsenMaskd,
     SuperResolve,
     SuperResolved,
+    check_whole_factor,
     dice_threshold,
 )
 
@@ -196,3 +197,14 @@ def test_cases_of_one_batch_whose_grids_differ_are_told(network, mask):
     )
     with pytest.raises(InputError, match="which no batch can hold"):
         SuperResolutionInferer(spacing=0.5)(collate_meta_tensor([mask.float(), other.float()]), network)
+
+
+@pytest.mark.parametrize("factor", [2, 4.0, [2, 2, 4], (1, 2, 2)])
+def test_whole_factors_pass(factor):
+    assert check_whole_factor(factor) == factor
+
+
+@pytest.mark.parametrize("factor", [None, 1.5, [2, 2.5, 2], 0, "2"])
+def test_other_factors_are_refused(factor):
+    with pytest.raises(InputError, match="whole factors"):
+        check_whole_factor(factor)
