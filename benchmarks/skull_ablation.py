@@ -30,7 +30,7 @@ _SIMPLE = {"inferer": {"_target_": "SimpleInferer"}}
 VARIANTS: dict[str, dict[str, Any]] = {
     "the bundle": {},
     "without test-time mirroring": {"overrides": _SIMPLE},
-    "mirror image not registered": {"overrides": {"preprocessing#transforms#5#register": False}},
+    "mirror image not registered": {"overrides": {"preprocessing#transforms#6#register": False}},
     "without averaging with the vault": {"overrides": {"postprocessing#transforms#2#finest_mm": 0.0}},
     "vault trusted by agreement alone": {"overrides": {"postprocessing#transforms#2#repetition": None}},
     "no lower threshold at the rim": {"overrides": {"rim_threshold": 0.45}},
@@ -47,7 +47,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "interpolated vault silenced": {"silent": [2]},
     "both silenced": {"silent": [1, 2]},
     "vault trusted from 0.8 on": {"overrides": {"postprocessing#transforms#2#repetition": 0.0}},
-    "binary working masks": {"overrides": {"preprocessing#transforms#7#threshold": 0.5}},
+    "binary working masks": {"overrides": {"preprocessing#transforms#8#threshold": 0.5}},
     "guesses made at 2 mm": {"overrides": {"guess_spacing": 2.0}},
     "working grid 2 mm": {"overrides": {"fine_spacing": None}},
     "working grid 1.5 mm": {

@@ -12,7 +12,13 @@ from monai_sparse_refine.transforms.coarse_scan import (
     RandCoarseScand,
     RandCoarseScanDict,
 )
-from monai_sparse_refine.transforms.coarsen import CoarsenMask, CoarsenMaskD, CoarsenMaskd, CoarsenMaskDict
+from monai_sparse_refine.transforms.coarsen import (
+    CoarsenMask,
+    CoarsenMaskD,
+    CoarsenMaskd,
+    CoarsenMaskDict,
+    check_whole_factor,
+)
 from monai_sparse_refine.transforms.components import (
     KeepMajorComponents,
     KeepMajorComponentsD,
@@ -26,6 +32,7 @@ from monai_sparse_refine.transforms.cranial_defect import (
     RandCranialDefectd,
     RandCranialDefectDict,
 )
+from monai_sparse_refine.transforms.crop_head import CropHeadD, CropHeadd, CropHeadDict
 from monai_sparse_refine.transforms.crop_hole import RandCropHoleD, RandCropHoled, RandCropHoleDict
 from monai_sparse_refine.transforms.dense_prediction import (
     DenseProbabilitiesD,
@@ -151,6 +158,9 @@ __all__ = [
     "CompleteMaskD",
     "CompleteMaskDict",
     "CompleteMaskd",
+    "CropHeadD",
+    "CropHeadDict",
+    "CropHeadd",
     "DenseProbabilitiesD",
     "DenseProbabilitiesDict",
     "DenseProbabilitiesd",
@@ -242,6 +252,7 @@ __all__ = [
     "ToBinaryMaskd",
     "average_onto",
     "cases_with_room",
+    "check_whole_factor",
     "dice_threshold",
     "find_bundle",
     "interpolate_vault",

@@ -1,0 +1,87 @@
+"""Leave out what lies far from the head: shoulders, chest and empty field of view of a longer scan."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from itertools import product
+from typing import Any
+
+import numpy as np
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import Crop, InvertibleTransform, MapTransform
+from monai.utils import TransformBackends
+
+from monai_sparse_refine.errors import InputError
+from monai_sparse_refine.transforms.vault import vault_of
+from monai_sparse_refine.volume import as_mask
+
+__all__ = ["CropHeadD", "CropHeadDict", "CropHeadd", "head_box"]
+
+Box = tuple[slice, slice, slice]
+
+# From the middle of the cranial cavity the chin and the tip of the nose are some 150 mm away, the shoulders 200.
+REACH_MM = 160.0
+
+
+def head_box(bone: np.ndarray, affine: np.ndarray, *, reach_mm: float = REACH_MM) -> Box | None:
+    """The part of a volume that lies within a cube around the middle of the cranial cavity.
+
+    Args:
+        bone: bool [X, Y, Z].
+        affine: voxel to world mm, RAS (4, 4).
+        reach_mm: half the side of the cube, which stands along the world's axes.
+
+    Returns:
+        Three slices; None where no vault is found.
+    """
+    try:
+        centre = vault_of(bone, affine).centre
+    except InputError:
+        return None
+    corners = centre + reach_mm * np.array(list(product((-1, 1), repeat=3)))  # (8, 3) world mm
+    index = np.linalg.solve(affine[:3, :3], (corners - affine[:3, 3]).T).T
+    low = np.clip(np.floor(index.min(axis=0)), 0, bone.shape).astype(int)
+    high = np.clip(np.ceil(index.max(axis=0)) + 1, 0, bone.shape).astype(int)
+    return (slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2]))
+
+
+class CropHeadd(MapTransform, InvertibleTransform):
+    """Crop skulls to their heads (see :func:`head_box`); the inverse puts zeros around.
+
+    A head scan of the usual field of view stays as it is, and so does a volume without a vault.
+
+    Args:
+        keys: skulls [1, X, Y, Z], with their affine; each is cropped by its own bone.
+        reach_mm: half the side of the cube that is kept.
+        allow_missing_keys: do not raise where a key is missing.
+    """
+
+    backend = [TransformBackends.TORCH]
+
+    def __init__(
+        self, keys: KeysCollection, *, reach_mm: float = REACH_MM, allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.reach_mm = reach_mm
+        self.crop = Crop()
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Crop every key."""
+        out = dict(data)
+        for key in self.key_iterator(out):
+            skull: MetaTensor = out[key]
+            box = head_box(as_mask(skull), skull.affine.cpu().numpy().astype(float), reach_mm=self.reach_mm)
+            everything = tuple(slice(0, int(size)) for size in skull.shape[1:])
+            out[key] = self.crop(skull, slices=everything if box is None else box)
+        return out
+
+    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Put zeros where something was cropped."""
+        out = dict(data)
+        for key in self.key_iterator(out):
+            out[key] = self.crop.inverse(out[key])
+        return out
+
+
+CropHeadD = CropHeadDict = CropHeadd
