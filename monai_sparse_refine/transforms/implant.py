@@ -14,7 +14,7 @@ from monai.utils import TransformBackends, convert_to_dst_type
 
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.transforms.implant_cleaning import clean_implant
-from monai_sparse_refine.transforms.vault import vault_on_grid
+from monai_sparse_refine.transforms.vault import cranial_middle
 from monai_sparse_refine.volume import as_mask, check_same_shape, spacing_of
 
 __all__ = [
@@ -41,13 +41,12 @@ class ExtractImplant(Transform):
         lip_mm: how far noise at the rim may reach over the bone.
         min_volume_ml: smallest part that counts.
         min_relative_volume: smallest part that counts, as a fraction of the largest.
-        vault_part_ml: a part of this volume that fills a hole of the vault counts however large others are; 0: off.
         reach_mm: how far from the rest of an implant a burr hole or slit may reach; 0 switches this off.
         film_mm: how far its thin edge may reach over bone that was cut aslant; 0 switches this off.
         corner_voxels: how far it may reach into the angle between the rest and the bone; 0 switches this off.
         spacing: mm, where the masks carry no affine. Without one, or without a vault, a filling that is told by its
-            going through the wall, a film by the bone below it, and further holes of the vault are not looked for
-            (steps 3, 4 and 6 of `clean_implant`).
+            going through the wall, and a film by the bone below it, are not looked for (steps 3 and 4 of
+            `clean_implant`).
     """
 
     backend = [TransformBackends.NUMPY]
@@ -59,7 +58,6 @@ class ExtractImplant(Transform):
         lip_mm: float = 1.5,
         min_volume_ml: float = 0.2,
         min_relative_volume: float = 0.1,
-        vault_part_ml: float = 1.0,
         reach_mm: float = 20.0,
         film_mm: float = 4.0,
         corner_voxels: int = 2,
@@ -70,7 +68,6 @@ class ExtractImplant(Transform):
             "lip_mm": lip_mm,
             "min_volume_ml": min_volume_ml,
             "min_relative_volume": min_relative_volume,
-            "vault_part_ml": vault_part_ml,
             "reach_mm": reach_mm,
             "film_mm": film_mm,
         }
@@ -101,15 +98,9 @@ class ExtractImplant(Transform):
         implant = whole & ~bone
         if any(self.options[name] > 0 for name in ("core_mm", "min_volume_ml", "min_relative_volume")):
             mm = spacing_of(completed, defective, spacing=self.spacing)
-            vault = vault_on_grid(bone, completed, defective) if implant.any() else None
+            middle = cranial_middle(bone, completed, defective) if implant.any() else None
             implant = clean_implant(
-                implant,
-                bone,
-                spacing=mm,
-                middle=None if vault is None else vault.middle,
-                above_base=None if vault is None else vault.above_base,
-                corner_voxels=self.corner_voxels,
-                **self.options,
+                implant, bone, spacing=mm, middle=middle, corner_voxels=self.corner_voxels, **self.options
             )
         return _like(implant, completed)
 
@@ -121,8 +112,8 @@ class ExtractImplantd(MapTransform):
         keys: keys of the completed masks.
         defective_key: key of the defective mask.
         implant_key: key (or one for each of `keys`) to write to.
-        core_mm, lip_mm, min_volume_ml, min_relative_volume, vault_part_ml, reach_mm, film_mm, corner_voxels,
-            spacing: as in `ExtractImplant`.
+        core_mm, lip_mm, min_volume_ml, min_relative_volume, reach_mm, film_mm, corner_voxels, spacing: as in
+            `ExtractImplant`.
         allow_missing_keys: do not raise where a key is missing.
     """
 
@@ -138,7 +129,6 @@ class ExtractImplantd(MapTransform):
         lip_mm: float = 1.5,
         min_volume_ml: float = 0.2,
         min_relative_volume: float = 0.1,
-        vault_part_ml: float = 1.0,
         reach_mm: float = 20.0,
         film_mm: float = 4.0,
         corner_voxels: int = 2,
@@ -153,7 +143,6 @@ class ExtractImplantd(MapTransform):
             lip_mm=lip_mm,
             min_volume_ml=min_volume_ml,
             min_relative_volume=min_relative_volume,
-            vault_part_ml=vault_part_ml,
             reach_mm=reach_mm,
             film_mm=film_mm,
             corner_voxels=corner_voxels,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage
@@ -17,7 +17,6 @@ __all__ = ["clean_implant", "through_wall"]
 CHUNK = 1_000_000
 # On coarser grids a wall has two or three voxels, and no cut face of its own.
 _FILM_FINEST_MM = 2.0
-_MOST = 0.7  # the rest of a filling lies in the angle between the rim and a wall cut aslant
 
 
 def _distance(points: np.ndarray, targets: np.ndarray, spacing: np.ndarray, limit: float) -> np.ndarray:
@@ -53,9 +52,7 @@ def clean_implant(
     lip_mm: float = 1.5,
     min_volume_ml: float = 0.2,
     min_relative_volume: float = 0.1,
-    vault_part_ml: float = 1.0,
     middle: Sequence[float] | np.ndarray | None = None,
-    above_base: Callable[[np.ndarray], np.ndarray] | None = None,
     through_mm: float = 6.0,
     reach_mm: float = 20.0,
     film_mm: float = 4.0,
@@ -80,8 +77,7 @@ def clean_implant(
     5. What lies in the angle between this and the bone stays too, up to `corner_voxels` from the rest: a hole with
        plane sides leaves bone there behind a slanting rim, and so looks like a film.
     6. Parts without a core, parts below `min_volume_ml`, and parts below `min_relative_volume` times the
-       largest go. A part of `vault_part_ml` that lies over the base of the vault and goes through the wall, most of it,
-       stays however large the largest is: it fills a hole of its own.
+       largest go.
 
     Args:
         difference: boolean array [X, Y, Z], completed and not defective.
@@ -91,10 +87,7 @@ def clean_implant(
         lip_mm: how far noise at the rim may reach over the bone. It counts as one voxel at least.
         min_volume_ml: 0 keeps parts of any size.
         min_relative_volume: 0 keeps parts of any size.
-        vault_part_ml: smallest part that fills a hole of its own; 0: none does.
         middle: voxel indices (3,) of the middle of the cranial cavity; None skips steps 3 and 4.
-        above_base: from voxel indices (N, 3) to the height above the base of the vault (N,); None, or no `middle`: no
-            part fills a hole of its own.
         through_mm: how far in and out no bone may lie.
         reach_mm: how far from the implant of step 2 a voxel may be; 0 skips step 3.
         film_mm: how far from the implant of step 3 a voxel may be; 0 skips step 4.
@@ -135,15 +128,7 @@ def clean_implant(
         cored = np.zeros(count + 1, dtype=bool)
         cored[np.unique(labels[core[box]])] = True
         large &= cored
-    small = large & (sizes < min_relative_volume * sizes[large].max(initial=0))
-    if middle is not None and above_base is not None and vault_part_ml > 0:
-        for part in np.flatnonzero(small & (sizes * mm.prod() / 1000 >= vault_part_ml)):
-            points = np.argwhere(labels == part) + [side.start for side in box]
-            through = _nothing_behind(
-                points, defective, mm, np.asarray(middle), max(through_mm, 1.5 * mm.max())
-            )
-            small[part] = through.mean() <= _MOST or above_base(points.mean(axis=0)[None])[0] <= 0
-    large &= ~small
+    large &= sizes >= min_relative_volume * sizes[large].max(initial=0)
     large[0] = False
     kept[box] = large[labels]
     return kept

@@ -10,7 +10,7 @@ from monai.data import MetaTensor
 
 from monai_sparse_refine.errors import InputError
 
-__all__ = ["RIM_DEG", "Vault", "VaultOnGrid", "cranial_middle", "find_vault", "vault_of", "vault_on_grid"]
+__all__ = ["RIM_DEG", "Vault", "cranial_middle", "find_vault", "vault_of"]
 
 _LENGTH_TO_BREADTH = 1.2  # a typical head is a fifth longer than it is wide
 _CAP_MM = 60.0  # the highest part of a head, which holds vault and nothing else
@@ -124,32 +124,8 @@ def vault_of(bone: np.ndarray, affine: np.ndarray, *, points: int = _SOME_POINTS
     return find_vault(index @ affine[:3, :3].T + affine[:3, 3])
 
 
-@dataclass(frozen=True)
-class VaultOnGrid:
-    """A vault and the voxel grid it was found on.
-
-    Attributes:
-        vault: in world mm.
-        affine: voxel to world mm, RAS (4, 4).
-    """
-
-    vault: Vault
-    affine: np.ndarray
-
-    @property
-    def middle(self) -> np.ndarray:
-        """Middle of the cranial cavity as voxel indices (3,)."""
-        offset = self.vault.centre - self.affine[:3, 3]
-        return np.asarray(np.linalg.solve(self.affine[:3, :3], offset))
-
-    def above_base(self, index: np.ndarray) -> np.ndarray:
-        """Height of voxels (N, 3) above the base of the vault, mm (N,); see :meth:`Vault.above_base`."""
-        world = index @ self.affine[:3, :3].T + self.affine[:3, 3]
-        return self.vault.above_base(self.vault.local(world))
-
-
-def vault_on_grid(bone: np.ndarray, *volumes: Any) -> VaultOnGrid | None:
-    """Fit the vault to a mask; None where no volume has an affine, or without a vault.
+def cranial_middle(bone: np.ndarray, *volumes: Any) -> np.ndarray | None:
+    """Middle of the cranial cavity as voxel indices (3,); None where no volume has an affine, or without a vault.
 
     Args:
         bone: bool [X, Y, Z].
@@ -160,15 +136,10 @@ def vault_on_grid(bone: np.ndarray, *volumes: Any) -> VaultOnGrid | None:
         return None
     affine = affines[0].cpu().numpy().astype(float)
     try:
-        return VaultOnGrid(vault_of(bone, affine), affine)
+        centre = vault_of(bone, affine).centre
     except InputError:
         return None
-
-
-def cranial_middle(bone: np.ndarray, *volumes: Any) -> np.ndarray | None:
-    """Middle of the cranial cavity as voxel indices (3,); None as for :func:`vault_on_grid`."""
-    found = vault_on_grid(bone, *volumes)
-    return None if found is None else found.middle
+    return np.asarray(np.linalg.solve(affine[:3, :3], centre - affine[:3, 3]))
 
 
 def _reach(points: np.ndarray, centre: np.ndarray) -> np.ndarray:

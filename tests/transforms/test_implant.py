@@ -103,32 +103,6 @@ def test_both_of_two_holes_are_kept_but_not_a_blob():
     assert extract(skull | blob, skull & ~implant, min_volume_ml=0, min_relative_volume=0)[blob].all()
 
 
-def test_a_small_hole_of_the_vault_is_kept_beside_a_large_one():
-    skull = dome()
-    large = skull & hole_like(skull, (1, 1, 1), centre=(10, 35, 15), radius=15.0)
-    small = skull & hole_like(skull, (1, 1, 1), centre=(60, 35, 16), radius=8.0)
-    bone = skull & ~large & ~small
-    blob = np.zeros_like(skull)
-    blob[30:41, 30:41, 0:11] = True  # 1.3 ml below the vault
-    options = {"spacing": (1, 1, 1), "middle": (35, 35, 0), "min_relative_volume": 0.5}
-
-    def clean(**more):
-        return clean_implant((skull | blob) & ~bone, bone, **options, **more)
-
-    def height(index):
-        return index[:, 2] - 10.0
-
-    assert small.sum() < 0.5 * large.sum()
-    kept = clean(above_base=height, vault_part_ml=0.4)
-    assert (kept & small).sum() > 0.9 * small.sum() and not (kept & blob).any()
-    for other in (
-        clean(),
-        clean(above_base=height, vault_part_ml=0.0),
-        clean(above_base=height, vault_part_ml=2),
-    ):
-        assert (other & large).any() and not (other & small).any()
-
-
 def test_small_parts_are_measured_in_millilitres_and_against_the_largest():
     bone = np.zeros((40, 40, 40), dtype=bool)
     completed = bone.copy()
