@@ -43,6 +43,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "burr holes not looked for": {"overrides": {"postprocessing#transforms#5#reach_mm": 0.0}},
     "thin edges over cut bone left out": {"overrides": {"postprocessing#transforms#5#film_mm": 0.0}},
     "angles at the bone left out": {"overrides": {"postprocessing#transforms#5#corner_voxels": 0}},
+    "implant and bone not closed by a ball": {"overrides": {"gap_radius_mm": 0.0}},
     "mirror image silenced": {"silent": [1]},
     "interpolated vault silenced": {"silent": [2]},
     "both silenced": {"silent": [1, 2]},

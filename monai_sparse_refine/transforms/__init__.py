@@ -6,6 +6,7 @@ from monai_sparse_refine.transforms.binary_mask import (
     ToBinaryMaskd,
     ToBinaryMaskDict,
 )
+from monai_sparse_refine.transforms.close_gaps import CloseGaps, CloseGapsD, CloseGapsd, CloseGapsDict
 from monai_sparse_refine.transforms.coarse_scan import (
     RandCoarseScan,
     RandCoarseScanD,
@@ -150,6 +151,10 @@ __all__ = [
     "AverageVaultD",
     "AverageVaultDict",
     "AverageVaultd",
+    "CloseGaps",
+    "CloseGapsD",
+    "CloseGapsDict",
+    "CloseGapsd",
     "CoarsenMask",
     "CoarsenMaskD",
     "CoarsenMaskDict",

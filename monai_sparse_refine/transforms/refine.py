@@ -187,7 +187,7 @@ class SparseRefine(Transform):
             return row
         before = claims.masks.of(label, box)
         row["voxels_before"] = row["voxels_after"] = int(np.count_nonzero(before))
-        if affine is None and (recipe.preprocessing is not None or recipe.additions is not None):
+        if affine is None and (recipe.preprocessing is not None or recipe.additions):
             raise InputError(
                 "the network works in mm and the mask carries no affine: pass a MetaTensor, or spacing= in mm"
             )

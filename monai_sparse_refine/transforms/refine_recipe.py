@@ -61,7 +61,8 @@ class RefineRecipe:
             :class:`monai_sparse_refine.transforms.AverageVault`; or several such steps in turn.
         keep_input: completion only adds: every voxel of the input stays.
         additions: takes the refined mask and the input mask, and returns what is added to the input, such as
-            :class:`monai_sparse_refine.transforms.ExtractImplant`; implies ``keep_input``.
+            :class:`monai_sparse_refine.transforms.ExtractImplant`; implies ``keep_input``. Of several such steps every
+            further one takes what the one before returned, and the input mask.
         clean: takes the refined mask (uint8 MetaTensor [1, X, Y, Z]) and returns what is to stay of it; like
             ``prepare``.
         intensity_window: (low, high) of the intensities (HU for CT) that the network takes as a second channel,
@@ -84,7 +85,7 @@ class RefineRecipe:
         margin: int | None = 16,
         adjust: Adjust | Sequence[Adjust] | None = None,
         keep_input: bool = False,
-        additions: Callable[[Any, Any], Any] | None = None,
+        additions: Adjust | Sequence[Adjust] | None = None,
         clean: Step | Mapping[str, Step] | None = None,
         intensity_window: Sequence[float] | None = None,
         labels: Sequence[str] | None = None,
@@ -134,9 +135,9 @@ class RefineRecipe:
         self.recut = recut
         self.recut_blur_mm = recut_blur_mm
         self.margin = margin
-        self.adjust: list[Adjust] = [] if adjust is None else [adjust] if callable(adjust) else list(adjust)
-        self.keep_input = keep_input or additions is not None
-        self.additions = additions
+        self.adjust = _steps(adjust)
+        self.additions = _steps(additions)
+        self.keep_input = keep_input or bool(self.additions)
         self.clean = clean
         self.intensity_window = None if intensity_window is None else tuple(intensity_window)
         self.labels = None if labels is None else tuple(labels)
@@ -312,13 +313,21 @@ class RefineRecipe:
             graded = np.where(as_mask(kept), np.maximum(graded, 1), 0).astype(np.uint8)
         if self.keep_input:
             known = as_mask(mask)
-            if self.additions is not None:
-                whole = MetaTensor(torch.from_numpy(inside | known)[None].to(torch.uint8), affine=mask.affine)
-                added = as_mask(self.additions(whole, mask))
+            if self.additions:
+                added: Any = MetaTensor(
+                    torch.from_numpy(inside | known)[None].to(torch.uint8), affine=mask.affine
+                )
+                for step in self.additions:
+                    added = step(added, mask)
+                added = as_mask(added)
                 # What is added without the network's backing is the first to give way to another label.
                 graded = np.where(added, np.maximum(graded, 1), 0).astype(np.uint8)
             graded[known] = CERTAIN
         return graded
+
+
+def _steps(given: Adjust | Sequence[Adjust] | None) -> list[Adjust]:
+    return [] if given is None else [given] if callable(given) else list(given)
 
 
 def by_label(step: Step | Mapping[str, Step] | None, label: str) -> Step | None:

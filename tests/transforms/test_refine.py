@@ -501,16 +501,22 @@ def test_both_configurations_of_the_bundle_clean_the_implant_alike(bundle):
     inference, refine = (
         json.loads((bundle / "configs" / name).read_text()) for name in ("inference.json", "refine.json")
     )
-    (step,) = (
-        step
-        for step in inference["postprocessing"]["transforms"]
-        if step["_target_"].endswith("ExtractImplantd")
-    )
-    options = {"core_mm", "lip_mm", "min_volume_ml", "min_relative_volume"}
-    additions = refine["refine"]["additions"]
-    assert {k: v for k, v in step.items() if k in options} == {
-        k: v for k, v in additions.items() if k in options
-    }
+    for number, (name, options) in enumerate(
+        {
+            "ExtractImplant": {"core_mm", "lip_mm", "min_volume_ml", "min_relative_volume"},
+            "CloseGaps": {"radius_mm", "below_mm"},
+        }.items()
+    ):
+        (step,) = (
+            step
+            for step in inference["postprocessing"]["transforms"]
+            if step["_target_"].endswith(f".{name}d")
+        )
+        addition = refine["refine"]["additions"][number]
+        assert addition["_target_"].endswith(f".{name}")
+        assert {k: v for k, v in step.items() if k in options} == {
+            k: v for k, v in addition.items() if k in options
+        }
 
 
 def test_recipe_follows_the_bundle_and_the_overrides(bundle):

@@ -1,0 +1,147 @@
+"""Fill what is left open between an implant and the bone on grids finer than the network's own."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.config.type_definitions import NdarrayOrTensor
+from monai.transforms import MapTransform, Transform
+from monai.utils import TransformBackends, convert_to_dst_type
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from monai_sparse_refine.errors import InputError
+from monai_sparse_refine.volume import as_mask, bounding_box, check_same_shape, spacing_of, surface
+
+__all__ = ["CloseGaps", "CloseGapsD", "CloseGapsDict", "CloseGapsd"]
+
+
+class CloseGaps(Transform):
+    """Close an implant and the bone around it by a ball, where both are near.
+
+    A network's probability, interpolated to voxels finer than its own, rounds the rim of an implant: a corner of the
+    cut stays open, or the implant meets the bone with a step. Morphological closing fills such corners and slits.
+    What closing the bone alone would fill, as a sinus or a suture, stays as it is; so does a hollow of the implant.
+
+    Args:
+        radius_mm: radius of the ball; slits up to twice as wide are filled. 0 switches this off.
+        below_mm: only on grids whose voxels have a side shorter than this, the network's own voxel size.
+
+    Raises:
+        InputError: a negative number.
+    """
+
+    backend = [TransformBackends.NUMPY]
+
+    def __init__(self, *, radius_mm: float = 3.0, below_mm: float = 1.5) -> None:
+        for name, value in (("radius_mm", radius_mm), ("below_mm", below_mm)):
+            if not value >= 0:
+                raise InputError(f"{name} is {value}; expected mm, 0 (off) or more")
+        self.radius_mm = radius_mm
+        self.below_mm = below_mm
+
+    def __call__(self, implant: NdarrayOrTensor, defective: NdarrayOrTensor) -> NdarrayOrTensor:  # type: ignore[override]
+        """Close.
+
+        Args:
+            implant: mask [1, X, Y, Z] or [X, Y, Z], with its affine here or at ``defective``.
+            defective: mask of the same spatial shape.
+
+        Returns:
+            uint8 mask in the container and shape of ``implant``: that and what was filled. It never overlaps the bone.
+
+        Raises:
+            InputError: shapes that differ, or an unknown spacing.
+        """
+        part, bone = as_mask(implant, name="implant"), as_mask(defective, name="defective")
+        check_same_shape(implant=part, defective=bone)
+        mm = np.asarray(spacing_of(implant, defective), dtype=float)
+        if self.radius_mm > 0 and mm.min() < self.below_mm:
+            part = part | _gaps(part, bone, mm, self.radius_mm)
+        whole = torch.from_numpy(part.astype(np.uint8)).reshape(tuple(implant.shape))
+        return convert_to_dst_type(whole, dst=implant, dtype=torch.uint8)[0]
+
+
+class CloseGapsd(MapTransform):
+    """Dictionary version of `CloseGaps`: changes the implants at ``keys``.
+
+    Args:
+        keys: keys of the implants.
+        defective_key: key of the defective mask.
+        radius_mm, below_mm: as in `CloseGaps`.
+        allow_missing_keys: do not raise where a key is missing.
+    """
+
+    backend = CloseGaps.backend
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        defective_key: Hashable = "image",
+        *,
+        radius_mm: float = 3.0,
+        below_mm: float = 1.5,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.defective_key = defective_key
+        self.close = CloseGaps(radius_mm=radius_mm, below_mm=below_mm)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        out = dict(data)
+        for key in self.key_iterator(out):
+            out[key] = self.close(out[key], out[self.defective_key])
+        return out
+
+
+CloseGapsD = CloseGapsDict = CloseGapsd
+
+
+def _gaps(implant: np.ndarray, bone: np.ndarray, mm: np.ndarray, radius: float) -> np.ndarray:
+    """What closing both by a ball fills, and closing the bone alone would not: boolean array [X, Y, Z].
+
+    A voxel is closed where every ball around a voxel at most a radius from it meets bone or implant. Only voxels at
+    most a radius from both are looked at, so such balls have their middles at most two radii from both.
+    """
+    gaps = np.zeros_like(implant)
+    reach = np.ceil(2 * radius / mm).astype(int)
+    box = bounding_box(implant, margin=[int(n) for n in reach])
+    if box is None:
+        return gaps
+    part, skull = implant[box], bone[box]
+    both = _widened(part, reach) & _widened(skull, reach) & ~skull
+    points = np.argwhere(both)  # (N, 3): middles of balls, if there were no implant
+    to_bone = _within(points, skull, mm, radius)
+    filled = part[tuple(points.T)]
+    to_implant = np.where(filled, True, _within(points, part, mm, radius))
+    candidates = points[to_bone & to_implant & ~filled]
+    # A middle is free where its ball meets nothing: near one of those nothing is closed.
+    open_with = _near(candidates, points[~to_bone & ~to_implant], mm, radius)
+    candidates = candidates[~open_with]
+    open_without = _near(candidates, points[~to_bone], mm, radius)
+    added = np.zeros_like(part)
+    added[tuple(candidates[open_without].T)] = True
+    joined = ndimage.binary_propagation(part, structure=np.ones((3, 3, 3), dtype=bool), mask=part | added)
+    gaps[box] = joined & ~part
+    return gaps
+
+
+def _widened(mask: np.ndarray, reach: np.ndarray) -> np.ndarray:
+    return ndimage.maximum_filter(mask, size=[int(2 * n + 1) for n in reach], mode="constant")
+
+
+def _within(points: np.ndarray, mask: np.ndarray, mm: np.ndarray, limit: float) -> np.ndarray:
+    """Whether a voxel of a mask is at most so far from points outside it: (N, 3) -> (N,)."""
+    return _near(points, np.argwhere(surface(mask)), mm, limit)
+
+
+def _near(points: np.ndarray, targets: np.ndarray, mm: np.ndarray, limit: float) -> np.ndarray:
+    """Whether one of the targets is at most so far: (N, 3), (M, 3) -> (N,)."""
+    if not len(points) or not len(targets):
+        return np.zeros(len(points), dtype=bool)
+    bound = limit * (1 + 1e-9)  # a distance of just the limit may not be lost to rounding
+    return np.isfinite(cKDTree(targets * mm).query(points * mm, distance_upper_bound=bound)[0])
