@@ -271,6 +271,8 @@ def _page(
         "implant and bone exceeds 2 voxels. Added outside is what lies over 5 mm from the true implant.",
         "The baselines keep their largest part only; the networks are cleaned as the bundle does it.",
         "Rows called short were trained from scratch for the same time each, which the model card tells.",
+        "A scan that has a hole of its own, as the cranium has in its right forehead, is not complete: nothing is",
+        "cut within 40 mm of it, and what a method fills there is not scored.",
         "Thresholds of a bundle may have been chosen on some of these skulls: its model card says which.",
         "",
         f"Made by `{command}`; every hole's scores are in [skull_accuracy.csv](skull_accuracy.csv).",

@@ -27,12 +27,23 @@ TEST_KINDS = ("bilateral", "parietotemporal", "random", "frontoorbital", "cube")
 SEEN_KINDS = tuple(kind for kind in TEST_KINDS if kind in TRAINED_SIZES_MM)
 UNSEEN_KINDS = tuple(kind for kind in TEST_KINDS if kind not in TRAINED_SIZES_MM)
 
+# Scans that are not complete: the middle of the hole they have (world mm, RAS) and a radius around it, in mm.
+# Nothing is cut there, and what a method adds there is not scored, for no truth is known. The cranium's is in the
+# right forehead.
+OWN_HOLES: dict[str, tuple[tuple[float, float, float], float]] = {
+    "invesalius_cranium_skull": ((-93.0, -61.0, 103.0), 40.0)
+}
+_DRAWS = 20  # holes drawn for a skull that has one of its own, until one is clear of it
+
 # An in-plane resolution, or None for the native grid.
 Grid = int | None
 
 
 class SkullCase(NamedTuple):
-    """One hole in one skull on one grid; masks are uint8 MetaTensors [1, X, Y, Z] in RAS orientation."""
+    """One hole in one skull on one grid; masks are uint8 MetaTensors [1, X, Y, Z] in RAS orientation.
+
+    ``unscored`` tells the voxels around a hole that the scan had before; None where it had none.
+    """
 
     test_set: str
     name: str
@@ -41,6 +52,7 @@ class SkullCase(NamedTuple):
     grid: Grid
     complete: MetaTensor
     defective: MetaTensor
+    unscored: torch.Tensor | None = None
 
     @property
     def group(self) -> str:
@@ -66,7 +78,8 @@ def skull_cases(
 ) -> Iterator[SkullCase]:
     """Cut one hole of every kind into every skull.
 
-    The hole is cut once, on the native grid, and brought to the other grids with the skull.
+    The hole is cut once, on the native grid, and brought to the other grids with the skull. In a scan of
+    `OWN_HOLES` it is drawn again until it is clear of the scan's own.
 
     Args:
         test_set: name of the set.
@@ -87,10 +100,11 @@ def skull_cases(
     low = MakeMultiResolution([grid for grid in grids if grid is not None] or [1])
     for skull, first in zip(skulls, range(seed, seed + 97 * len(skulls), 97), strict=True):
         complete = _plain(load(dict(skull))["label"])
+        own = own_hole(str(skull["name"]), complete)
         for item in defect_cases([dict(skull)], kinds=kinds, seed=first):
-            try:
-                holed = cut({**item, "image": complete})
-            except InputError:
+            draws = range(item["seed"], item["seed"] + (1 if own is None else _DRAWS * 1000), 1000)
+            holed = _holed(cut, item, complete, own, draws)
+            if holed is None:
                 skipped(f"{test_set}: {skull['name']}, {item['kind']}")
                 continue
             defective, size = _plain(holed["image"]), float(holed["size_mm"])
@@ -102,7 +116,39 @@ def skull_cases(
                     if not bool((pair[0] != pair[1]).any()):
                         skipped(f"{test_set}: {skull['name']}, {item['kind']}")
                         continue
-                yield SkullCase(test_set, str(skull["name"]), item["kind"], size, grid, *pair)
+                unscored = own_hole(str(skull["name"]), pair[0])
+                yield SkullCase(test_set, str(skull["name"]), item["kind"], size, grid, *pair, unscored)
+
+
+def own_hole(name: str, mask: MetaTensor) -> torch.Tensor | None:
+    """Voxels [1, X, Y, Z] around the hole that a scan has before any is cut; None where it has none."""
+    if name not in OWN_HOLES:
+        return None
+    middle, radius = OWN_HOLES[name]
+    affine = mask.affine.to(torch.float64)
+    axes = [torch.arange(size, dtype=torch.float64) for size in mask.shape[1:]]
+    voxels = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+    places = voxels @ affine[:3, :3].T + affine[:3, 3]
+    return ((places - torch.tensor(middle, dtype=torch.float64)).norm(dim=-1) <= radius)[None]
+
+
+def _holed(
+    cut: FixedCranialDefectd,
+    item: Mapping[str, Any],
+    complete: MetaTensor,
+    own: torch.Tensor | None,
+    draws: Sequence[int],
+) -> dict[Any, Any] | None:
+    """The item with the first hole that is clear of the skull's own; None where there is no room."""
+    for seed in draws:
+        try:
+            holed = cut({**item, "seed": seed, "image": complete})
+        except InputError:
+            continue
+        lost = complete.as_tensor() != torch.as_tensor(holed["image"])
+        if own is None or not bool((lost & own).any()):
+            return holed
+    return None
 
 
 def _plain(mask: MetaTensor) -> MetaTensor:

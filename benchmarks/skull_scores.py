@@ -49,6 +49,8 @@ Row = Mapping[str, Any]
 def score(case: SkullCase, implant: Any) -> dict[str, float]:
     """Scores of an implant by the names of `COLUMNS`."""
     true, pred = case.true_implant, as_mask(implant)
+    if case.unscored is not None:
+        pred = pred & ~as_mask(case.unscored)
     complete, bone = as_mask(case.complete), as_mask(case.defective)
     truth = as_mask(true)
     mm = spacing_of(case.complete)

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.skull_accuracy import FINE, main
 from benchmarks.skull_baselines import identity, interpolation, mirror
-from benchmarks.skull_cases import skull_cases
+from benchmarks.skull_cases import OWN_HOLES, own_hole, skull_cases
 from benchmarks.skull_scores import COLUMNS, score, summary
 from monai_sparse_refine.data import phantom_cases, skull_phantom
 from monai_sparse_refine.metrics import dice
@@ -55,6 +55,29 @@ def test_what_is_added_far_from_the_hole_counts_as_outside(case):
     everything = 1 - case.defective
     scores = score(case, everything)
     assert scores["outside_percent"] > 100 and scores["closed"] == 1
+
+
+def test_nothing_is_cut_or_scored_at_a_hole_that_the_scan_had(folder, case, monkeypatch):
+    skulls = phantom_cases(folder, count=1, first_seed=90_001, spacing=4.0)
+    hole = np.argwhere(case.true_implant[0].numpy()).mean(axis=0)
+    affine = case.complete.affine.numpy()
+    middle = tuple(affine[:3, :3] @ hole + affine[:3, 3])
+    monkeypatch.setitem(OWN_HOLES, skulls[0]["name"], (middle, 20.0))
+    again = next(skull_cases("phantoms", skulls, kinds=["parietotemporal"]))
+    near = own_hole(again.name, again.complete)
+    assert again.unscored is not None and torch.equal(again.unscored, near)
+    assert bool((case.true_implant.bool() & near).any()) and not bool(
+        (again.true_implant.bool() & near).any()
+    )
+    volume = float(near.sum()) * 4.0**3
+    assert volume == pytest.approx(4 / 3 * np.pi * 20.0**3, rel=0.1)
+    filled = torch.as_tensor(again.true_implant) + (near & (again.defective == 0)).to(torch.uint8)
+    assert score(again, filled) == score(again, again.true_implant)
+    # Where no hole is clear of it, the kind is left out and named.
+    monkeypatch.setitem(OWN_HOLES, skulls[0]["name"], (middle, 500.0))
+    left_out: list[str] = []
+    assert not list(skull_cases("set", skulls, kinds=["random"], skipped=left_out.append))
+    assert left_out == [f"set: {skulls[0]['name']}, random"]
 
 
 def test_baselines_fill_a_hole_on_one_side(case):
