@@ -176,6 +176,8 @@ def _images(path: Path | None, cases: list[Case]) -> dict[str, Case]:
 
 def _line(row: Row) -> str:
     """One label of a case, for a person."""
+    if row["refined"] and row["voxels_before"] == row["voxels_after"]:
+        return "{label}: {ml_after:.1f} ml as before".format(**row)
     if row["refined"]:
         return "{label}: {ml_before:.1f} -> {ml_after:.1f} ml".format(**row)
     return f"{row['label']}: left as it is, {row['reason']}"

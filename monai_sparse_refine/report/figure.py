@@ -82,8 +82,13 @@ def completion_figure(
     return target
 
 
+def implant_text(volume: float) -> str:
+    """An implant's volume in ml for a person, or that there is none."""
+    return f"implant {volume:.1f} ml" if volume > 0 else "no hole found, nothing added"
+
+
 def _numbers(masks: dict[str, np.ndarray], mm: Sequence[float]) -> str:
-    text = [f"implant {volume_ml(masks['implant'], spacing=mm):.1f} ml"]
+    text = [implant_text(volume_ml(masks["implant"], spacing=mm))]
     if "truth" in masks:
         text.append(f"true implant {volume_ml(masks['truth'], spacing=mm):.1f} ml")
         text.append(f"Dice {dice(masks['implant'], masks['truth']):.3f}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from monai_sparse_refine.metrics import border_dice, dice, hd95, volume_ml
 from monai_sparse_refine.report.case_report import CaseReport, saved_to, source_name
-from monai_sparse_refine.report.figure import completion_figure
+from monai_sparse_refine.report.figure import completion_figure, implant_text
 from monai_sparse_refine.report.mesh import write_mesh
 from monai_sparse_refine.report.table import write_case_table
 from monai_sparse_refine.volume import as_mask, spacing_of
@@ -105,7 +105,7 @@ class CompletionReport(CaseReport):
 
 def summary_line(row: Mapping[str, Any]) -> str:
     """One line of a case's numbers, in the order a surgeon would ask for them."""
-    parts = [f"implant {row['implant_ml']:.1f} ml"]
+    parts = [implant_text(row["implant_ml"])]
     if "implant_dice" in row:
         parts.append(f"Dice {row['implant_dice']:.3f}")
         parts.append(f"border Dice {row['border_dice']:.3f}")

@@ -90,3 +90,4 @@ def test_undecollated_output_is_refused(tmp_path):
 
 def test_summary_line_without_truth():
     assert summary_line({"implant_ml": 12.34, "seconds": 3.21}) == "implant 12.3 ml, 3.2 s"
+    assert summary_line({"implant_ml": 0.0, "seconds": 3.21}) == "no hole found, nothing added, 3.2 s"
