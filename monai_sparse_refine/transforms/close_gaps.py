@@ -29,7 +29,8 @@ class CloseGaps(Transform):
 
     Args:
         radius_mm: radius of the ball; slits up to twice as wide are filled. 0 switches this off.
-        below_mm: only on grids whose voxels have a side shorter than this, the network's own voxel size.
+        below_mm: only on grids whose voxels have a side shorter than this. On the network's own grid, and near it,
+            there is nothing to mend.
 
     Raises:
         InputError: a negative number.
@@ -37,7 +38,7 @@ class CloseGaps(Transform):
 
     backend = [TransformBackends.NUMPY]
 
-    def __init__(self, *, radius_mm: float = 3.0, below_mm: float = 1.5) -> None:
+    def __init__(self, *, radius_mm: float = 3.0, below_mm: float = 1.25) -> None:
         for name, value in (("radius_mm", radius_mm), ("below_mm", below_mm)):
             if not value >= 0:
                 raise InputError(f"{name} is {value}; expected mm, 0 (off) or more")
@@ -84,7 +85,7 @@ class CloseGapsd(MapTransform):
         defective_key: Hashable = "image",
         *,
         radius_mm: float = 3.0,
-        below_mm: float = 1.5,
+        below_mm: float = 1.25,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
