@@ -84,6 +84,12 @@ from monai_sparse_refine.transforms.mirror import (
     midsagittal_plane,
     mirror_image,
 )
+from monai_sparse_refine.transforms.mirror_average import (
+    AverageMirror,
+    AverageMirrorD,
+    AverageMirrord,
+    AverageMirrorDict,
+)
 from monai_sparse_refine.transforms.mirror_registration import register_mirror
 from monai_sparse_refine.transforms.multi_resolution import (
     MakeMultiResolution,
@@ -147,6 +153,10 @@ __all__ = [
     "CORRUPTION_KINDS",
     "DEFECT_KINDS",
     "LABEL_PRESETS",
+    "AverageMirror",
+    "AverageMirrorD",
+    "AverageMirrorDict",
+    "AverageMirrord",
     "AverageVault",
     "AverageVaultD",
     "AverageVaultDict",

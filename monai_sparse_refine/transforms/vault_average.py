@@ -6,7 +6,6 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
@@ -15,6 +14,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from monai_sparse_refine.metrics import dice
+from monai_sparse_refine.transforms.guess_average import blended, surroundings
 from monai_sparse_refine.transforms.implant import ExtractImplant
 from monai_sparse_refine.transforms.ras_grid import on_ras_grid
 from monai_sparse_refine.transforms.vault_surface import InterpolateVault
@@ -87,20 +87,20 @@ class AverageVault(Transform):
         if mm.max() > self.finest_mm:
             return probability
         plain = probability.as_tensor() if isinstance(probability, MetaTensor) else probability
-        completed = MetaTensor((plain >= self.threshold).to(torch.uint8), affine=defective.affine)
-        implant = as_mask(self.extract(completed, defective))
-        box = bounding_box(implant, margin=[int(np.ceil(self.margin_mm / side)) + 1 for side in mm])
-        if box is None:
+        around = surroundings(
+            plain,
+            defective,
+            extract=self.extract,
+            threshold=self.threshold,
+            margin_mm=self.margin_mm,
+            mm=mm,
+        )
+        if around is None:
             return probability
-        fill = self._fill(as_mask(defective), defective)[box]
-        near = ndimage.distance_transform_edt(~implant[box], sampling=mm) <= self.margin_mm
-        guess = (fill >= 0.5) & near & ~as_mask(defective)[box]
-        if not self._trusts(dice(guess, implant[box]), implant, defective, mm):
+        fill = self._fill(as_mask(defective), defective)
+        if not self._trusts(around.agreement(fill), around.implant, defective, mm):
             return probability
-        mean = (plain[0][box].cpu().numpy() + fill) / 2
-        out = plain.clone()
-        out[0][box] = torch.from_numpy(np.where(near, mean, plain[0][box].cpu().numpy())).to(out)
-        return MetaTensor(out, meta=probability.meta) if isinstance(probability, MetaTensor) else out
+        return blended(probability, fill, around, weight=0.5)
 
     def _trusts(self, agreement: float, implant: np.ndarray, defective: MetaTensor, mm: np.ndarray) -> bool:
         if agreement >= self.agreement:
