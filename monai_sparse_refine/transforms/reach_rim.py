@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -110,17 +110,34 @@ class ReachRim(Transform):
         middle = cranial_middle(bone, defective)
         if middle is None:
             return probability
-        out = self._raised(plain, (plain[0] >= self.rim_threshold).cpu().numpy(), bone, defective, middle)
-        if self.mirror_threshold is not None:
-            other_side = on_ras_grid(self.mirror, bone, defective, spacing=self.guess_spacing)
-            out = self._raised(out, other_side >= self.mirror_threshold, bone, defective, middle)
-        if self.vault_threshold is not None:
-            fill = on_ras_grid(self.interpolate, bone, defective, spacing=self.guess_spacing)
-            certain = self._where_bone_is(fill >= self.vault_threshold, bone, defective)
-            out = self._raised(out, certain, bone, defective, middle)
+        out = plain
+        implant: np.ndarray | None = None
+        for candidates in self._candidates(plain, bone, defective):
+            # Telling the implant from noise takes longest, and a step that raises nothing leaves it as it is.
+            if implant is None:
+                completed = MetaTensor((out >= self.threshold).to(torch.uint8), affine=defective.affine)
+                solid = as_mask(completed) | bone
+                implant = as_mask(self.extract(completed, defective))
+            raised = torch.from_numpy(self._gaps(candidates, implant, solid, defective, middle))
+            if raised.any():
+                # Over the threshold for those who compare with > too.
+                enough = float(np.nextafter(np.float32(self.threshold), np.float32(1)))
+                out = torch.where(raised[None].to(out.device), out.clamp(min=enough), out)
+                implant = None
         if out is plain:
             return probability
         return MetaTensor(out, meta=probability.meta) if isinstance(probability, MetaTensor) else out
+
+    def _candidates(self, plain: Tensor, bone: np.ndarray, defective: MetaTensor) -> Iterator[np.ndarray]:
+        """What each step would raise if it closes a gap, one mask [X, Y, Z] after the other."""
+        yield (plain[0] >= self.rim_threshold).cpu().numpy()
+        if self.mirror_threshold is not None:
+            yield (
+                on_ras_grid(self.mirror, bone, defective, spacing=self.guess_spacing) >= self.mirror_threshold
+            )
+        if self.vault_threshold is not None:
+            fill = on_ras_grid(self.interpolate, bone, defective, spacing=self.guess_spacing)
+            yield self._where_bone_is(fill >= self.vault_threshold, bone, defective)
 
     def _where_bone_is(self, filled: np.ndarray, bone: np.ndarray, defective: MetaTensor) -> np.ndarray:
         """The voxels of a mask [X, Y, Z] that lie high above the base of the vault, or at the glabella."""
@@ -135,18 +152,15 @@ class ReachRim(Transform):
         certain[tuple(points[above >= lowest].T)] = True
         return certain
 
-    def _raised(
+    def _gaps(
         self,
-        plain: Tensor,
         candidates: np.ndarray,
-        bone: np.ndarray,
+        implant: np.ndarray,
+        solid: np.ndarray,
         defective: MetaTensor,
         middle: np.ndarray,
-    ) -> Tensor:
-        """Raise the candidates [X, Y, Z] that close a gap; the same tensor where none does."""
-        completed = MetaTensor((plain >= self.threshold).to(torch.uint8), affine=defective.affine)
-        implant = as_mask(self.extract(completed, defective))
-        solid = as_mask(completed) | bone
+    ) -> np.ndarray:
+        """The candidates [X, Y, Z] between an implant and the rim, that nothing solid lies before or behind."""
         joined = through_wall(
             candidates & ~solid,
             implant,
@@ -156,12 +170,7 @@ class ReachRim(Transform):
             through_mm=self.through_mm,
             reach_mm=self.reach_mm,
         )
-        raised = torch.from_numpy(joined & ~solid)[None].to(plain.device)
-        if not raised.any():
-            return plain
-        # Over the threshold for those who compare with > too.
-        enough = float(np.nextafter(np.float32(self.threshold), np.float32(1)))
-        return torch.where(raised, plain.clamp(min=enough), plain)
+        return joined & ~solid
 
 
 class ReachRimd(MapTransform):
