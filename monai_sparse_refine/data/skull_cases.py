@@ -44,7 +44,7 @@ def read_split(path: str | Path, part: str) -> list[str]:
         InputError: if the file is missing, is no such file, or lacks the part.
     """
     try:
-        split = json.loads(Path(path).read_text(encoding="utf-8"))
+        split = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
         return [str(name) for name in split[part]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
@@ -65,7 +65,7 @@ def phantom_cases(
     """
     cases = []
     for seed in range(first_seed, first_seed + count):
-        path = Path(folder) / f"phantom_{seed:05d}_{spacing:g}mm.nii.gz"
+        path = Path(folder).expanduser() / f"phantom_{seed:05d}_{spacing:g}mm.nii.gz"
         if not path.exists():
             phantom = skull_phantom(seed, spacing=spacing)
             with atomic_path(path) as temporary:

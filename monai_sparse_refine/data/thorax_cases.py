@@ -61,7 +61,7 @@ def rendered_thorax_cases(
     for variant in range(variants):
         for name in wanted:
             seed = first_seed + 1000 * sorted(found).index(name) + variant
-            stem = Path(folder) / f"{name}_{seed:06d}"
+            stem = Path(folder).expanduser() / f"{name}_{seed:06d}"
             image, label = (stem.with_name(f"{stem.name}_{kind}.nii.gz") for kind in ("ct", "organs"))
             if not (image.exists() and label.exists()):
                 source = _read(found[name])

@@ -34,7 +34,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
     Raises:
         InputError: missing, unreadable, corrupt, or something else than a state dict.
     """
-    file = Path(path)
+    file = Path(path).expanduser()
     if file.is_dir():
         raise InputError(
             f"weights {file}: is a folder; expected a file written by torch.save, such as model.pt"

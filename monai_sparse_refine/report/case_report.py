@@ -37,7 +37,7 @@ class CaseReport(ABC):
         verb: str = "",
         name_key: str = "name",
     ) -> None:
-        self.output_dir = Path(output_dir)
+        self.output_dir = Path(output_dir).expanduser()
         self.total = total
         self.log = log
         self.source_key = source_key

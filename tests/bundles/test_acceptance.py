@@ -7,7 +7,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow, verify_metadata, verify_net_in_out
+from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
 
 import monai_sparse_refine
 
@@ -105,3 +105,13 @@ def test_no_absolute_paths(bundle):
         if path.suffix in (".json", ".md", ".conf"):
             found = re.findall(r"[\"'( ](/(?:home|root|work|tmp|usr|mnt|data)/[^\"')\s]*)", path.read_text())
             assert not found, f"{path}: {found}"
+
+
+def test_the_home_directory_may_be_given_by_a_tilde(bundle, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    for config in sorted((bundle / "configs").glob("train*.json")):
+        parser = ConfigParser()
+        parser.read_config(config)
+        parser["work_dir"] = "~/work"
+        for name in ("ckpt_dir", "output_dir"):
+            assert parser.get_parsed_content(name).startswith("/home/someone/work/"), (config.name, name)

@@ -39,23 +39,27 @@ def test_complete_skulls_are_sorted_or_in_the_order_of_the_split(folder):
         complete_skulls(folder, names=["a", "d"])
 
 
-def test_split_parts(tmp_path):
+def test_split_parts(tmp_path, monkeypatch):
     path = tmp_path / "split.json"
     path.write_text(json.dumps({"training": ["a"], "test": ["b", "c"]}))
     assert read_split(path, "test") == ["b", "c"]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert read_split("~/split.json", "training") == ["a"]
     with pytest.raises(InputError, match="validation"):
         read_split(path, "validation")
     with pytest.raises(InputError, match="cannot be read"):
         read_split(tmp_path / "no.json", "test")
 
 
-def test_phantoms_are_made_once(tmp_path):
+def test_phantoms_are_made_once(tmp_path, monkeypatch):
     cases = phantom_cases(tmp_path, count=2, first_seed=5, spacing=6.0)
     assert [case["name"] for case in cases] == ["phantom_00005_6mm", "phantom_00006_6mm"]
     before = {case["label"]: nib.load(case["label"]).get_fdata() for case in cases}
     stamp = (tmp_path / "phantom_00005_6mm.nii.gz").stat().st_mtime_ns
     assert phantom_cases(tmp_path, count=2, first_seed=5, spacing=6.0) == cases
     assert (tmp_path / "phantom_00005_6mm.nii.gz").stat().st_mtime_ns == stamp
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert phantom_cases("~", count=2, first_seed=5, spacing=6.0) == cases
     first, second = before.values()
     assert first.shape != second.shape or (first != second).any()
     assert not list(tmp_path.glob(".*"))  # no temporary file stays

@@ -56,3 +56,8 @@ def test_without_a_key_or_a_case_nothing_is_said(tmp_path):
     report.attach(evaluator)
     evaluator.run([[], []])
     assert lines == [] and report.rows == []
+
+
+def test_the_home_directory_may_be_given_by_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Names("~/out", total=None, log=print).output_dir == tmp_path / "out"
