@@ -38,6 +38,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "gaps not closed by the mirror image": {"overrides": {"mirror_threshold": None}},
     "gaps not closed by the vault": {"overrides": {"vault_threshold": None}},
     "glabella not closed by the vault": {"overrides": {"postprocessing#transforms#4#midline_mm": 0.0}},
+    "small gaps closed by the vault too": {"overrides": {"postprocessing#transforms#4#vault_least_ml": 0.0}},
     "nothing more at the rim": {
         "overrides": {"rim_threshold": 0.45, "mirror_threshold": None, "vault_threshold": None}
     },

@@ -11,6 +11,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends
+from scipy import ndimage
 from torch import Tensor
 
 from monai_sparse_refine.errors import InputError
@@ -34,8 +35,9 @@ class ReachRim(Transform):
     nor implant lies: it closes gaps and thickens nothing.
 
     What is open after that, the mirror image may close: a network finds much of a thin rim improbable that the other
-    side of the head has. At last, high up and at the glabella, the interpolated vault: near the midline a hole lacks
-    its mirror image too. Over the orbits it would close what is open in every head.
+    side of the head has. At last, at the glabella and high up, the interpolated vault: near the midline a hole lacks
+    its mirror image too. Over the orbits it would close what is open in every head, and high up it would fill small
+    openings that a mask has where the bone is thin, so that only larger ones count there.
 
     Args:
         threshold: probability from which a voxel belongs to the skull.
@@ -44,6 +46,7 @@ class ReachRim(Transform):
         vault_threshold: in a third step, fraction of a voxel between the interpolated surfaces of the vault from which
             it does; None: no such step.
         vault_above_mm: how far above the base of the vault (:meth:`Vault.above_base`) that step begins.
+        vault_least_ml: volume from which it closes a gap there.
         midline_mm: how far to the right and left of the midline that step goes lower in front: between the orbits, at
             the glabella, there is bone in every head. 0: nowhere.
         midline_below_mm: how far below the base of the vault it goes there.
@@ -66,6 +69,7 @@ class ReachRim(Transform):
         mirror_threshold: float | None = None,
         vault_threshold: float | None = None,
         vault_above_mm: float = 30.0,
+        vault_least_ml: float = 1.0,
         midline_mm: float = 6.0,
         midline_below_mm: float = 10.0,
         guess_spacing: float = 1.0,
@@ -86,6 +90,7 @@ class ReachRim(Transform):
         self.mirror_threshold = mirror_threshold
         self.vault_threshold = vault_threshold
         self.vault_above_mm = vault_above_mm
+        self.vault_least_ml = vault_least_ml
         self.midline_mm = midline_mm
         self.midline_below_mm = midline_below_mm
         self.guess_spacing = guess_spacing
@@ -112,13 +117,14 @@ class ReachRim(Transform):
             return probability
         out = plain
         implant: np.ndarray | None = None
-        for candidates in self._candidates(plain, bone, defective):
+        for candidates, least_ml in self._candidates(plain, bone, defective):
             # Telling the implant from noise takes longest, and a step that raises nothing leaves it as it is.
             if implant is None:
                 completed = MetaTensor((out >= self.threshold).to(torch.uint8), affine=defective.affine)
                 solid = as_mask(completed) | bone
                 implant = as_mask(self.extract(completed, defective))
-            raised = torch.from_numpy(self._gaps(candidates, implant, solid, defective, middle))
+            gaps = self._gaps(candidates, implant, solid, defective, middle)
+            raised = torch.from_numpy(_large(gaps, least_ml * 1000 / float(np.prod(spacing_of(defective)))))
             if raised.any():
                 # Over the threshold for those who compare with > too.
                 enough = float(np.nextafter(np.float32(self.threshold), np.float32(1)))
@@ -128,29 +134,35 @@ class ReachRim(Transform):
             return probability
         return MetaTensor(out, meta=probability.meta) if isinstance(probability, MetaTensor) else out
 
-    def _candidates(self, plain: Tensor, bone: np.ndarray, defective: MetaTensor) -> Iterator[np.ndarray]:
-        """What each step would raise if it closes a gap, one mask [X, Y, Z] after the other."""
-        yield (plain[0] >= self.rim_threshold).cpu().numpy()
+    def _candidates(
+        self, plain: Tensor, bone: np.ndarray, defective: MetaTensor
+    ) -> Iterator[tuple[np.ndarray, float]]:
+        """What each step would raise where it closes a gap, [X, Y, Z], and from which volume on, in ml."""
+        yield (plain[0] >= self.rim_threshold).cpu().numpy(), 0.0
         if self.mirror_threshold is not None:
-            yield (
-                on_ras_grid(self.mirror, bone, defective, spacing=self.guess_spacing) >= self.mirror_threshold
-            )
+            other_side = on_ras_grid(self.mirror, bone, defective, spacing=self.guess_spacing)
+            yield other_side >= self.mirror_threshold, 0.0
         if self.vault_threshold is not None:
             fill = on_ras_grid(self.interpolate, bone, defective, spacing=self.guess_spacing)
-            yield self._where_bone_is(fill >= self.vault_threshold, bone, defective)
+            glabella, high = self._where_bone_is(fill >= self.vault_threshold, bone, defective)
+            yield glabella, 0.0
+            yield high, self.vault_least_ml
 
-    def _where_bone_is(self, filled: np.ndarray, bone: np.ndarray, defective: MetaTensor) -> np.ndarray:
-        """The voxels of a mask [X, Y, Z] that lie high above the base of the vault, or at the glabella."""
+    def _where_bone_is(
+        self, filled: np.ndarray, bone: np.ndarray, defective: MetaTensor
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The voxels of a mask [X, Y, Z] at the glabella, and those high above the base of the vault."""
         affine = defective.affine.cpu().numpy().astype(float)
         vault = vault_of(bone, affine)
         points = np.argwhere(filled)
         local = vault.local(points @ affine[:3, :3].T + affine[:3, 3])
         above = vault.above_base(local)
         front = (np.abs(local[:, 0]) < self.midline_mm) & (local[:, 1] > 0)
-        lowest = np.where(front, -self.midline_below_mm, self.vault_above_mm)
-        certain = np.zeros_like(filled)
-        certain[tuple(points[above >= lowest].T)] = True
-        return certain
+        is_high = above >= self.vault_above_mm
+        glabella, high = np.zeros_like(filled), np.zeros_like(filled)
+        glabella[tuple(points[front & ~is_high & (above >= -self.midline_below_mm)].T)] = True
+        high[tuple(points[is_high].T)] = True
+        return glabella, high
 
     def _gaps(
         self,
@@ -173,6 +185,16 @@ class ReachRim(Transform):
         return joined & ~solid
 
 
+def _large(mask: np.ndarray, voxels: float) -> np.ndarray:
+    """The parts of a mask [X, Y, Z] that have so many voxels; they may touch over edges and corners."""
+    if voxels <= 1 or not mask.any():
+        return mask
+    labels, _ = ndimage.label(mask, structure=np.ones((3, 3, 3), dtype=bool))
+    large = np.bincount(labels.ravel()) >= voxels
+    large[0] = False
+    return np.asarray(large[labels])
+
+
 class ReachRimd(MapTransform):
     """Dictionary version of :class:`ReachRim`: changes the probabilities at ``keys``."""
 
@@ -188,6 +210,7 @@ class ReachRimd(MapTransform):
         mirror_threshold: float | None = None,
         vault_threshold: float | None = None,
         vault_above_mm: float = 30.0,
+        vault_least_ml: float = 1.0,
         midline_mm: float = 6.0,
         midline_below_mm: float = 10.0,
         guess_spacing: float = 1.0,
@@ -204,6 +227,7 @@ class ReachRimd(MapTransform):
             mirror_threshold=mirror_threshold,
             vault_threshold=vault_threshold,
             vault_above_mm=vault_above_mm,
+            vault_least_ml=vault_least_ml,
             midline_mm=midline_mm,
             midline_below_mm=midline_below_mm,
             guess_spacing=guess_spacing,

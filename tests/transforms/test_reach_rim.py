@@ -103,6 +103,23 @@ def test_high_up_the_vault_closes_what_the_mirror_image_lacks(skull, forehead):
     torch.testing.assert_close(torch.as_tensor(too_high(short, forehead)), torch.as_tensor(mirrored))
 
 
+def test_high_up_small_openings_stay(skull, forehead):
+    truth = (skull.as_tensor() > 0) & (forehead.as_tensor() == 0)
+    near_bone = torch.nn.functional.max_pool3d(forehead.as_tensor().float()[None], 9, 1, 4)[0] > 0
+    sure = truth & ~near_bone
+    short = MetaTensor(torch.where(sure | (forehead.as_tensor() > 0), 1.0, 0.01), affine=skull.affine)
+    added = [
+        int(
+            (
+                _implant(ReachRim(vault_threshold=0.7, vault_least_ml=least)(short, forehead), forehead)
+                & ~sure
+            ).sum()
+        )
+        for least in (0.0, 0.1, 1000.0)
+    ]
+    assert added[0] >= added[1] > 100 and added[2] == 0
+
+
 def test_at_the_glabella_the_vault_closes_what_lies_low(skull):
     bone = skull.as_tensor()[0].numpy() > 0
     affine = skull.affine.numpy()
