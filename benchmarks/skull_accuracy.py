@@ -21,7 +21,13 @@ import torch
 from benchmarks.command_line import command_line
 from benchmarks.skull_baselines import BASELINES, Method
 from benchmarks.skull_cases import BUNDLE, SEEN_KINDS, TEST_KINDS, UNSEEN_KINDS, SkullCase, skull_cases
-from benchmarks.skull_networks import BundleMethod, as_it_is, dense_twin, paper_recipe
+from benchmarks.skull_networks import (
+    BundleMethod,
+    as_it_is,
+    dense_twin,
+    paper_recipe,
+    paper_recipe_pruned_less,
+)
 from benchmarks.skull_scores import result_tables, score
 from monai_sparse_refine.data import complete_skulls, phantom_cases, read_split
 from monai_sparse_refine.errors import or_exit
@@ -33,7 +39,8 @@ SCANS = ("invesalius_cranium_skull", "philips_skullphantom_bone1mm_skull")
 FIRST_SEED = 90_000  # phantoms of training have smaller seeds
 FINE = "patients, interpolated to 1.5 mm"
 OURS = "ours"
-DENSE, PAPER, SHORT = "dense twin, short", "paper's ch1 recipe, short", "ours, short"
+DENSE, SHORT = "dense twin, short", "ours, short"
+PAPER, PRUNED_LESS = "paper's ch1 recipe, short", "paper's ch1 recipe, pruned less, short"
 # What is trained as shortly as the baselines saw one grid, which it is scored on.
 SHORT_SPACING = {"fine_spacing": None}
 # Name of the test set, the skull, seed of its holes.
@@ -102,6 +109,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--dense-weights", help="weights of the dense twin with the bundle's channels")
     parser.add_argument("--paper-weights", help="weights of the paper's ch1 recipe")
     parser.add_argument(
+        "--pruned-less-weights", help="weights of that recipe, trained with the bundle's keep_threshold"
+    )
+    parser.add_argument(
         "--short-weights", help="weights of the bundle's network, trained as shortly as those"
     )
     parser.add_argument("--engine", default="auto", help="auto, native or minkowski")
@@ -119,6 +129,7 @@ def _methods(options: argparse.Namespace) -> tuple[dict[str, Method], list[str]]
     wanted = [
         (DENSE, options.dense_weights, "--dense-weights", dense_twin),
         (PAPER, options.paper_weights, "--paper-weights", paper_recipe),
+        (PRUNED_LESS, options.pruned_less_weights, "--pruned-less-weights", paper_recipe_pruned_less),
         (SHORT, options.short_weights, "--short-weights", as_it_is),
         (OURS, ours, "--weights", as_it_is),
     ]

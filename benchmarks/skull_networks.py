@@ -43,6 +43,11 @@ def paper_recipe(definition: Definition) -> Definition:
     return {"_target_": target, "in_channels": 1, "channels": "ch1", **same}
 
 
+def paper_recipe_pruned_less(definition: Definition) -> Definition:
+    """The reference network, which prunes no more than the bundle's: at 0 a short training leaves it little."""
+    return {**paper_recipe(definition), "keep_threshold": definition["keep_threshold"]}
+
+
 class BundleMethod:
     """Complete skulls as a bundle's ``inference.json`` does, from its working grid to its postprocessing.
 

@@ -8,7 +8,13 @@ import torch
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 
-from benchmarks.skull_networks import BundleMethod, as_it_is, dense_twin, paper_recipe
+from benchmarks.skull_networks import (
+    BundleMethod,
+    as_it_is,
+    dense_twin,
+    paper_recipe,
+    paper_recipe_pruned_less,
+)
 from monai_sparse_refine.data import skull_phantom
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "skull_completion"
@@ -58,6 +64,18 @@ def test_the_paper_recipe_sees_no_mirror_image(skull, tmp_path):
     assert method.before({"image": skull.clone()})["image"].shape[0] == 1
     assert sum(p.numel() for p in method.network.parameters()) == 434_686
     assert method(skull).shape == skull.shape
+
+
+def test_the_paper_recipe_may_prune_as_little_as_the_bundle(skull, tmp_path):
+    method = BundleMethod(
+        BUNDLE,
+        weights=_weights(tmp_path, paper_recipe),
+        network=paper_recipe_pruned_less,
+        overrides={**COARSE, "keep_threshold": -1.25},
+        engine="native",
+    )
+    assert method.network.network.keep_threshold == -1.25
+    assert method.before({"image": skull.clone()})["image"].shape[0] == 1
 
 
 def test_a_bundles_own_weights_are_found(tmp_path):
