@@ -25,6 +25,8 @@ from monai_sparse_refine.volume import as_mask, spacing_of
 
 __all__ = ["ReachRim", "ReachRimD", "ReachRimDict", "ReachRimd"]
 
+_SHARE = 0.1  # of a small hole's implant, even a small gap is much
+
 
 class ReachRim(Transform):
     """Raise a network's probability between an implant and the rim of its hole, where it is nearly sure.
@@ -46,7 +48,7 @@ class ReachRim(Transform):
         vault_threshold: in a third step, fraction of a voxel between the interpolated surfaces of the vault from which
             it does; None: no such step.
         vault_above_mm: how far above the base of the vault (:meth:`Vault.above_base`) that step begins.
-        vault_least_ml: volume from which it closes a gap there.
+        vault_least_ml: volume from which it closes a gap there; or a tenth of the implant, where that is less.
         midline_mm: how far to the right and left of the midline that step goes lower in front: between the orbits, at
             the glabella, there is bone in every head. 0: nowhere.
         midline_below_mm: how far below the base of the vault it goes there.
@@ -124,7 +126,8 @@ class ReachRim(Transform):
                 solid = as_mask(completed) | bone
                 implant = as_mask(self.extract(completed, defective))
             gaps = self._gaps(candidates, implant, solid, defective, middle)
-            raised = torch.from_numpy(_large(gaps, least_ml * 1000 / float(np.prod(spacing_of(defective)))))
+            least = least_ml * 1000 / float(np.prod(spacing_of(defective)))  # voxels
+            raised = torch.from_numpy(_large(gaps, min(least, _SHARE * int(implant.sum()))))
             if raised.any():
                 # Over the threshold for those who compare with > too.
                 enough = float(np.nextafter(np.float32(self.threshold), np.float32(1)))
