@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from typing import Any
+from collections.abc import Hashable
 
 import numpy as np
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import MapTransform, Transform
-from monai.utils import TransformBackends
-from torch import Tensor
 
 from monai_sparse_refine.errors import InputError
-from monai_sparse_refine.transforms.guess_average import blended, surroundings
-from monai_sparse_refine.transforms.implant import ExtractImplant
+from monai_sparse_refine.transforms.guess_average import AverageGuess, AverageGuessd, Surroundings
 from monai_sparse_refine.transforms.mirror import MirrorImage
 from monai_sparse_refine.transforms.ras_grid import on_ras_grid
-from monai_sparse_refine.volume import as_mask, spacing_of
 
 __all__ = ["AverageMirror", "AverageMirrorD", "AverageMirrorDict", "AverageMirrord"]
 
 
-class AverageMirror(Transform):
+class AverageMirror(AverageGuess):
     """Mean of a network's probability and the registered mirror image, around an implant on which both agree.
 
     On a fine scan the other side of a head has detail that a network on a coarser grid has not. Whether to trust it
@@ -42,8 +36,6 @@ class AverageMirror(Transform):
         InputError: a weight that is not between 0 and 1.
     """
 
-    backend = [TransformBackends.NUMPY]
-
     def __init__(
         self,
         *,
@@ -57,49 +49,28 @@ class AverageMirror(Transform):
     ) -> None:
         if not 0 < weight < 1:
             raise InputError(f"weight is {weight}; expected a number between 0 and 1")
-        self.threshold = threshold
-        self.agreement = agreement
-        self.weight = weight
-        self.finest_mm = finest_mm
-        self.spacing = spacing
-        self.margin_mm = margin_mm
-        self.mirror = MirrorImage(threshold=None, register=True)
-        self.extract = ExtractImplant(min_relative_volume=min_relative_volume)
-
-    def __call__(self, probability: Tensor, defective: MetaTensor) -> Tensor:  # type: ignore[override]
-        """Average.
-
-        Args:
-            probability: of the completed skull, [1, X, Y, Z].
-            defective: the skull with the hole, of the same shape, with its affine.
-
-        Returns:
-            Probabilities in the container of ``probability``.
-        """
-        mm = np.asarray(spacing_of(defective))
-        if mm.max() > self.finest_mm or self.agreement > 1:
-            return probability
-        plain = probability.as_tensor() if isinstance(probability, MetaTensor) else probability
-        around = surroundings(
-            plain,
-            defective,
-            extract=self.extract,
-            threshold=self.threshold,
-            margin_mm=self.margin_mm,
-            mm=mm,
+        super().__init__(
+            threshold=threshold,
+            weight=weight,
+            finest_mm=finest_mm if agreement <= 1 else 0.0,  # no two implants agree so well
+            spacing=spacing,
+            margin_mm=margin_mm,
+            min_relative_volume=min_relative_volume,
         )
-        if around is None:
-            return probability
-        guess = on_ras_grid(self.mirror, as_mask(defective), defective, spacing=self.spacing)
-        if around.agreement(guess) < self.agreement:
-            return probability
-        return blended(probability, guess, around, weight=self.weight)
+        self.agreement = agreement
+        self.mirror = MirrorImage(threshold=None, register=True)
+
+    def guess(self, bone: np.ndarray, like: MetaTensor) -> np.ndarray:
+        """The registered mirror image."""
+        return on_ras_grid(self.mirror, bone, like, spacing=self.spacing)
+
+    def trusts(self, guess: np.ndarray, around: Surroundings, defective: MetaTensor) -> bool:
+        """Whether the two implants agree."""
+        return around.agreement(guess) >= self.agreement
 
 
-class AverageMirrord(MapTransform):
+class AverageMirrord(AverageGuessd):
     """Dictionary version of :class:`AverageMirror`: changes the probabilities at ``keys``."""
-
-    backend = AverageMirror.backend
 
     def __init__(
         self,
@@ -115,9 +86,7 @@ class AverageMirrord(MapTransform):
         min_relative_volume: float = 0.2,
         allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.defective_key = defective_key
-        self.average = AverageMirror(
+        average = AverageMirror(
             threshold=threshold,
             agreement=agreement,
             weight=weight,
@@ -126,12 +95,7 @@ class AverageMirrord(MapTransform):
             margin_mm=margin_mm,
             min_relative_volume=min_relative_volume,
         )
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        out = dict(data)
-        for key in self.key_iterator(out):
-            out[key] = self.average(out[key], out[self.defective_key])
-        return out
+        super().__init__(keys, defective_key, average, allow_missing_keys=allow_missing_keys)
 
 
 AverageMirrorD = AverageMirrorDict = AverageMirrord

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from typing import Any
+from collections.abc import Hashable
 
 import numpy as np
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import MapTransform, Transform
-from monai.utils import TransformBackends
 from scipy import ndimage
-from torch import Tensor
 
 from monai_sparse_refine.metrics import dice
-from monai_sparse_refine.transforms.guess_average import blended, surroundings
-from monai_sparse_refine.transforms.implant import ExtractImplant
+from monai_sparse_refine.transforms.guess_average import AverageGuess, AverageGuessd, Surroundings
 from monai_sparse_refine.transforms.ras_grid import on_ras_grid
 from monai_sparse_refine.transforms.vault_surface import InterpolateVault
 from monai_sparse_refine.volume import as_mask, bounding_box, spacing_of
@@ -25,7 +20,7 @@ __all__ = ["AverageVault", "AverageVaultD", "AverageVaultDict", "AverageVaultd"]
 _RIM_MM = 1.5
 
 
-class AverageVault(Transform):
+class AverageVault(AverageGuess):
     """Mean of a network's probability and the interpolated vault, around an implant on which both agree.
 
     On a fine scan of a smooth skull the interpolated surfaces lie more exactly than those of a network that works on
@@ -47,8 +42,6 @@ class AverageVault(Transform):
         min_relative_volume: smallest part that counts as implant, as in :class:`ExtractImplant`.
     """
 
-    backend = [TransformBackends.NUMPY]
-
     def __init__(
         self,
         *,
@@ -62,56 +55,36 @@ class AverageVault(Transform):
         margin_mm: float = 3.0,
         min_relative_volume: float = 0.2,
     ) -> None:
-        self.threshold = threshold
+        super().__init__(
+            threshold=threshold,
+            weight=0.5,
+            finest_mm=finest_mm,
+            spacing=spacing,
+            margin_mm=margin_mm,
+            min_relative_volume=min_relative_volume,
+        )
         self.agreement = agreement
         self.repetition = repetition
         self.least_agreement = least_agreement
         self.ring_mm = ring_mm
-        self.finest_mm = finest_mm
-        self.margin_mm = margin_mm
-        self.spacing = spacing
         self.interpolate = InterpolateVault()
-        self.extract = ExtractImplant(min_relative_volume=min_relative_volume)
 
-    def __call__(self, probability: Tensor, defective: MetaTensor) -> Tensor:  # type: ignore[override]
-        """Average.
+    def guess(self, bone: np.ndarray, like: MetaTensor) -> np.ndarray:
+        """The interpolated vault."""
+        return on_ras_grid(self.interpolate, bone, like, spacing=self.spacing)
 
-        Args:
-            probability: of the completed skull, [1, X, Y, Z].
-            defective: the skull with the hole, of the same shape, with its affine.
-
-        Returns:
-            Probabilities in the container of ``probability``.
-        """
-        mm = np.asarray(spacing_of(defective))
-        if mm.max() > self.finest_mm:
-            return probability
-        plain = probability.as_tensor() if isinstance(probability, MetaTensor) else probability
-        around = surroundings(
-            plain,
-            defective,
-            extract=self.extract,
-            threshold=self.threshold,
-            margin_mm=self.margin_mm,
-            mm=mm,
-        )
-        if around is None:
-            return probability
-        fill = self._fill(as_mask(defective), defective)
-        if not self._trusts(around.agreement(fill), around.implant, defective, mm):
-            return probability
-        return blended(probability, fill, around, weight=0.5)
-
-    def _trusts(self, agreement: float, implant: np.ndarray, defective: MetaTensor, mm: np.ndarray) -> bool:
+    def trusts(self, guess: np.ndarray, around: Surroundings, defective: MetaTensor) -> bool:
+        """Whether the two implants agree, or nearly, and the bone around the hole decides so."""
+        agreement = around.agreement(guess)
         if agreement >= self.agreement:
             return True
         if self.repetition is None or agreement < self.least_agreement:
             return False
-        return self._repeats(implant, defective, mm) >= self.repetition
+        return self._repeats(around.implant, defective) >= self.repetition
 
-    def _repeats(self, implant: np.ndarray, defective: MetaTensor, mm: np.ndarray) -> float:
+    def _repeats(self, implant: np.ndarray, defective: MetaTensor) -> float:
         """Dice coefficient of the bone around an implant and the vault interpolated without it."""
-        bone = as_mask(defective)
+        bone, mm = as_mask(defective), spacing_of(defective)
         box = bounding_box(implant, margin=[int(np.ceil(self.ring_mm / side)) + 1 for side in mm])
         assert box is not None  # the implant is not empty
         distance = ndimage.distance_transform_edt(~implant[box], sampling=mm)
@@ -120,18 +93,12 @@ class AverageVault(Transform):
         without[box] &= ~ring
         # The cut faces of the bone are none of the vault's surfaces.
         compared = (distance > _RIM_MM) & (distance <= self.ring_mm)
-        guess = (self._fill(without, defective)[box] >= 0.5) & ~without[box]
+        guess = (self.guess(without, defective)[box] >= 0.5) & ~without[box]
         return dice(guess & compared, ring & compared)
 
-    def _fill(self, bone: np.ndarray, like: MetaTensor) -> np.ndarray:
-        """Fraction of every voxel that the interpolated vault fills, on the skull's own grid [X, Y, Z]."""
-        return on_ras_grid(self.interpolate, bone, like, spacing=self.spacing)
 
-
-class AverageVaultd(MapTransform):
+class AverageVaultd(AverageGuessd):
     """Dictionary version of :class:`AverageVault`: changes the probabilities at ``keys``."""
-
-    backend = AverageVault.backend
 
     def __init__(
         self,
@@ -149,9 +116,7 @@ class AverageVaultd(MapTransform):
         min_relative_volume: float = 0.2,
         allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.defective_key = defective_key
-        self.average = AverageVault(
+        average = AverageVault(
             threshold=threshold,
             agreement=agreement,
             repetition=repetition,
@@ -162,12 +127,7 @@ class AverageVaultd(MapTransform):
             margin_mm=margin_mm,
             min_relative_volume=min_relative_volume,
         )
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        out = dict(data)
-        for key in self.key_iterator(out):
-            out[key] = self.average(out[key], out[self.defective_key])
-        return out
+        super().__init__(keys, defective_key, average, allow_missing_keys=allow_missing_keys)
 
 
 AverageVaultD = AverageVaultDict = AverageVaultd
