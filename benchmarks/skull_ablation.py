@@ -50,7 +50,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "interpolated vault silenced": {"silent": [2]},
     "both silenced": {"silent": [1, 2]},
     "vault trusted from 0.8 on": {"overrides": {"postprocessing#transforms#2#repetition": 0.0}},
-    "binary working masks": {"overrides": {"preprocessing#transforms#8#threshold": 0.5}},
+    "binary working masks": {"overrides": {"preprocessing#transforms#9#threshold": 0.5}},
     "guesses made at 2 mm": {"overrides": {"guess_spacing": 2.0}},
     "working grid 2 mm": {"overrides": {"fine_spacing": None}},
     "working grid 1.5 mm": {

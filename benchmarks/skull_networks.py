@@ -111,7 +111,9 @@ def _steps(items: Sequence[Definition], channels: int) -> list[Definition]:
     if channels > 1:
         return kept
     # The reference network takes a binary mask, and nothing beside it.
-    kept = [item for item in kept if not item["_target_"].endswith(GUESSES)]
+    kept = [
+        item for item in kept if not item["_target_"].endswith(GUESSES) and item.get("names") != "guesses"
+    ]
     return [
         {name: value for name, value in item.items() if (name, value) != ("threshold", None)} for item in kept
     ]

@@ -17,9 +17,13 @@ from torch import Tensor
 
 from monai_sparse_refine.metrics import dice
 from monai_sparse_refine.transforms.implant import ExtractImplant
+from monai_sparse_refine.transforms.ras_grid import on_grid_of
 from monai_sparse_refine.volume import as_mask, bounding_box, spacing_of
 
-__all__ = ["AverageGuess", "AverageGuessd", "Surroundings"]
+__all__ = ["MIRROR", "VAULT", "AverageGuess", "AverageGuessd", "Surroundings"]
+
+# Channels of a network's input, after the skull itself.
+MIRROR, VAULT = 1, 2
 
 
 class Surroundings(NamedTuple):
@@ -40,6 +44,9 @@ class AverageGuess(Transform):
 
     On coarser scans, where it is not trusted and away from the implant the probability stays as it is.
 
+    Attributes:
+        channel: of the guess, in the input of a network that gets it too.
+
     Args:
         threshold: probability from which a voxel belongs to the skull.
         weight: of the guess in the mean.
@@ -50,6 +57,7 @@ class AverageGuess(Transform):
     """
 
     backend = [TransformBackends.NUMPY]
+    channel: int
 
     def __init__(
         self,
@@ -76,12 +84,16 @@ class AverageGuess(Transform):
     def trusts(self, guess: np.ndarray, around: Surroundings, defective: MetaTensor) -> bool:
         """Whether the guess is averaged with the network's answer."""
 
-    def __call__(self, probability: Tensor, defective: MetaTensor) -> Tensor:  # type: ignore[override]
+    def __call__(  # type: ignore[override]
+        self, probability: Tensor, defective: MetaTensor, guesses: MetaTensor | None = None
+    ) -> Tensor:
         """Average.
 
         Args:
             probability: of the completed skull, [1, X, Y, Z].
             defective: the skull with the hole, of the same shape, with its affine.
+            guesses: skull, mirror image and interpolated vault as they were made for the network,
+                [3, X', Y', Z'], in RAS orientation over a box of the same grid; None: made here.
 
         Returns:
             Probabilities in the container of ``probability``.
@@ -92,7 +104,10 @@ class AverageGuess(Transform):
         around = self._surroundings(plain, defective)
         if around is None:
             return probability
-        guess = self.guess(as_mask(defective), defective)
+        if guesses is None:
+            guess = self.guess(as_mask(defective), defective)
+        else:
+            guess = on_grid_of(guesses, defective, channel=self.channel)
         if not self.trusts(guess, around, defective):
             return probability
         before = plain[0][around.box].cpu().numpy()
@@ -114,7 +129,10 @@ class AverageGuess(Transform):
 
 
 class AverageGuessd(MapTransform):
-    """Dictionary version of an :class:`AverageGuess`: changes the probabilities at ``keys``."""
+    """Dictionary version of an :class:`AverageGuess`: changes the probabilities at ``keys``.
+
+    What lies at ``guesses_key`` is not made again; nothing has to.
+    """
 
     backend = AverageGuess.backend
 
@@ -124,14 +142,16 @@ class AverageGuessd(MapTransform):
         defective_key: Hashable,
         average: AverageGuess,
         *,
+        guesses_key: Hashable | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.defective_key = defective_key
+        self.guesses_key = guesses_key
         self.average = average
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         out = dict(data)
         for key in self.key_iterator(out):
-            out[key] = self.average(out[key], out[self.defective_key])
+            out[key] = self.average(out[key], out[self.defective_key], out.get(self.guesses_key))
         return out

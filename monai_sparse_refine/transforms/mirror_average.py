@@ -9,7 +9,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 
 from monai_sparse_refine.errors import InputError
-from monai_sparse_refine.transforms.guess_average import AverageGuess, AverageGuessd, Surroundings
+from monai_sparse_refine.transforms.guess_average import MIRROR, AverageGuess, AverageGuessd, Surroundings
 from monai_sparse_refine.transforms.mirror import MirrorImage
 from monai_sparse_refine.transforms.ras_grid import on_ras_grid
 
@@ -35,6 +35,8 @@ class AverageMirror(AverageGuess):
     Raises:
         InputError: a weight that is not between 0 and 1.
     """
+
+    channel = MIRROR
 
     def __init__(
         self,
@@ -70,7 +72,10 @@ class AverageMirror(AverageGuess):
 
 
 class AverageMirrord(AverageGuessd):
-    """Dictionary version of :class:`AverageMirror`: changes the probabilities at ``keys``."""
+    """Dictionary version of :class:`AverageMirror`: changes the probabilities at ``keys``.
+
+    Guesses that lie at ``guesses_key`` are not made again; none have to.
+    """
 
     def __init__(
         self,
@@ -84,6 +89,7 @@ class AverageMirrord(AverageGuessd):
         spacing: float = 1.0,
         margin_mm: float = 3.0,
         min_relative_volume: float = 0.2,
+        guesses_key: Hashable | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         average = AverageMirror(
@@ -95,7 +101,9 @@ class AverageMirrord(AverageGuessd):
             margin_mm=margin_mm,
             min_relative_volume=min_relative_volume,
         )
-        super().__init__(keys, defective_key, average, allow_missing_keys=allow_missing_keys)
+        super().__init__(
+            keys, defective_key, average, guesses_key=guesses_key, allow_missing_keys=allow_missing_keys
+        )
 
 
 AverageMirrorD = AverageMirrorDict = AverageMirrord

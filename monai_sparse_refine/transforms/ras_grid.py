@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Orientation
 
 from monai_sparse_refine.transforms.crop_head import head_box
-from monai_sparse_refine.transforms.resample import ResampleToSpacing
-from monai_sparse_refine.volume import affine_of_box
+from monai_sparse_refine.transforms.resample import ResampleToSpacing, resample_to_shape
+from monai_sparse_refine.volume import affine_of_box, as_tensor
 
-__all__ = ["on_ras_grid"]
+__all__ = ["on_grid_of", "on_ras_grid"]
 
 
 def on_ras_grid(
@@ -34,17 +35,36 @@ def on_ras_grid(
         What the step gives, on the mask's grid [X, Y, Z], by linear interpolation; 0 far from the head.
     """
     box = head_box(mask, like.affine.cpu().numpy().astype(float)) or tuple(slice(0, n) for n in mask.shape)
-    affine = affine_of_box(like.affine, box)
-    to_ras = Orientation(axcodes="RAS", labels=None)
-    resample = ResampleToSpacing(spacing, threshold=None)
-    source = MetaTensor(torch.from_numpy(mask[box][None].astype(np.float32)), affine=torch.as_tensor(affine))
-    there: Any = resample(to_ras(source))
-    result = MetaTensor(step(there), meta=dict(there.meta))
-    result.applied_operations = list(there.applied_operations)
-    back: Any = to_ras.inverse(resample.inverse(result))
-    values = back.as_tensor()[0].numpy()
-    if values.shape == mask.shape:
-        return np.asarray(values)
-    whole = np.zeros(mask.shape, dtype=values.dtype)
-    whole[box] = values
+    affine = torch.as_tensor(affine_of_box(like.affine, box))
+    source = MetaTensor(torch.from_numpy(mask[box][None].astype(np.float32)), affine=affine)
+    there: Any = ResampleToSpacing(spacing, threshold=None)(Orientation(axcodes="RAS", labels=None)(source))
+    return on_grid_of(MetaTensor(as_tensor(step(there)), affine=there.affine), like)
+
+
+def on_grid_of(values: MetaTensor, like: MetaTensor, *, channel: int = 0) -> np.ndarray:
+    """Bring values from a grid over a box of another one, of any orientation and spacing, to that one.
+
+    Args:
+        values: [C, X', Y', Z']; its box ends between voxels of the other grid, as those that
+            :class:`CropHeadd`, MONAI's ``Orientation`` and :class:`ResampleToSpacing` make.
+        like: a volume [1, X, Y, Z] on the other grid.
+        channel: the one to bring there.
+
+    Returns:
+        Float32 [X, Y, Z], by linear interpolation, or the mean where the other grid is coarser; 0 outside the box.
+    """
+    affine = like.affine.cpu().numpy().astype(float)
+    codes = "".join(nib.orientations.aff2axcodes(affine))
+    one = MetaTensor(values.as_tensor()[channel][None], affine=values.affine)
+    turned: Any = Orientation(axcodes=codes, labels=None)(one)
+    shape, whole_shape = np.asarray(turned.shape[1:]), tuple(like.shape[1:])
+    # The corners of the box, which lie half a voxel before the first voxel's middle and behind the last one's.
+    corners = np.array([np.full(3, -0.5), shape - 0.5])
+    world = nib.affines.apply_affine(turned.affine.cpu().numpy().astype(float), corners)
+    low, high = np.rint(nib.affines.apply_affine(np.linalg.inv(affine), world) + 0.5).astype(int)
+    there = resample_to_shape(turned.as_tensor().cpu(), high - low)[0].numpy()
+    if there.shape == whole_shape:
+        return np.asarray(there)
+    whole = np.zeros(whole_shape, dtype=there.dtype)
+    whole[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = there
     return whole

@@ -15,10 +15,11 @@ from scipy import ndimage
 from torch import Tensor
 
 from monai_sparse_refine.errors import InputError
+from monai_sparse_refine.transforms.guess_average import MIRROR
 from monai_sparse_refine.transforms.implant import ExtractImplant
 from monai_sparse_refine.transforms.implant_cleaning import through_wall
 from monai_sparse_refine.transforms.mirror import MirrorImage
-from monai_sparse_refine.transforms.ras_grid import on_ras_grid
+from monai_sparse_refine.transforms.ras_grid import on_grid_of, on_ras_grid
 from monai_sparse_refine.transforms.vault import cranial_middle, vault_of
 from monai_sparse_refine.transforms.vault_surface import InterpolateVault
 from monai_sparse_refine.volume import as_mask, spacing_of
@@ -102,12 +103,16 @@ class ReachRim(Transform):
         self.mirror = MirrorImage(threshold=None, register=True)
         self.interpolate = InterpolateVault(below_mm=midline_below_mm)
 
-    def __call__(self, probability: Tensor, defective: MetaTensor) -> Tensor:  # type: ignore[override]
+    def __call__(  # type: ignore[override]
+        self, probability: Tensor, defective: MetaTensor, guesses: MetaTensor | None = None
+    ) -> Tensor:
         """Raise.
 
         Args:
             probability: of the completed skull, [1, X, Y, Z].
             defective: the skull with the hole, of the same shape, with its affine.
+            guesses: skull and mirror image as they were made for a network, [2 or more, X', Y', Z'], in RAS
+                orientation over a box of the same grid; None: the mirror image is made here.
 
         Returns:
             Probabilities in the container of ``probability``: just over the threshold where it was raised.
@@ -119,7 +124,7 @@ class ReachRim(Transform):
             return probability
         out = plain
         implant: np.ndarray | None = None
-        for candidates, least_ml in self._candidates(plain, bone, defective):
+        for candidates, least_ml in self._candidates(plain, bone, defective, guesses):
             # Telling the implant from noise takes longest, and a step that raises nothing leaves it as it is.
             if implant is None:
                 completed = MetaTensor((out >= self.threshold).to(torch.uint8), affine=defective.affine)
@@ -138,12 +143,15 @@ class ReachRim(Transform):
         return MetaTensor(out, meta=probability.meta) if isinstance(probability, MetaTensor) else out
 
     def _candidates(
-        self, plain: Tensor, bone: np.ndarray, defective: MetaTensor
+        self, plain: Tensor, bone: np.ndarray, defective: MetaTensor, guesses: MetaTensor | None
     ) -> Iterator[tuple[np.ndarray, float]]:
         """What each step would raise where it closes a gap, [X, Y, Z], and from which volume on, in ml."""
         yield (plain[0] >= self.rim_threshold).cpu().numpy(), 0.0
         if self.mirror_threshold is not None:
-            other_side = on_ras_grid(self.mirror, bone, defective, spacing=self.guess_spacing)
+            if guesses is None:
+                other_side = on_ras_grid(self.mirror, bone, defective, spacing=self.guess_spacing)
+            else:
+                other_side = on_grid_of(guesses, defective, channel=MIRROR)
             yield other_side >= self.mirror_threshold, 0.0
         if self.vault_threshold is not None:
             fill = on_ras_grid(self.interpolate, bone, defective, spacing=self.guess_spacing)
@@ -199,7 +207,10 @@ def _large(mask: np.ndarray, voxels: float) -> np.ndarray:
 
 
 class ReachRimd(MapTransform):
-    """Dictionary version of :class:`ReachRim`: changes the probabilities at ``keys``."""
+    """Dictionary version of :class:`ReachRim`: changes the probabilities at ``keys``.
+
+    A mirror image that lies at ``guesses_key`` is not made again; none has to.
+    """
 
     backend = ReachRim.backend
 
@@ -220,10 +231,12 @@ class ReachRimd(MapTransform):
         through_mm: float = 10.0,
         reach_mm: float = 20.0,
         min_relative_volume: float = 0.2,
+        guesses_key: Hashable | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.defective_key = defective_key
+        self.guesses_key = guesses_key
         self.reach = ReachRim(
             threshold=threshold,
             rim_threshold=rim_threshold,
@@ -242,7 +255,7 @@ class ReachRimd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         out = dict(data)
         for key in self.key_iterator(out):
-            out[key] = self.reach(out[key], out[self.defective_key])
+            out[key] = self.reach(out[key], out[self.defective_key], out.get(self.guesses_key))
         return out
 
 

@@ -21,7 +21,7 @@ __all__ = ["CERTAIN", "RefineRecipe", "by_label"]
 
 Step = Callable[[Any], Any]
 Passes = int | Sequence[int]
-Adjust = Callable[[Any, Any], Any]
+Adjust = Callable[..., Any]
 
 # Probabilities are kept in one byte. 255 is left for voxels that are not up for refinement at all.
 CERTAIN = 254
@@ -58,7 +58,8 @@ class RefineRecipe:
             interpolated from a coarse grid has this grid's steps. 0: as it is.
         margin: voxels around the label's bounding box that the network sees; None shows it the whole volume.
         adjust: takes the probabilities [1, X, Y, Z] and the input mask, and returns other probabilities, such as
-            :class:`monai_sparse_refine.transforms.AverageVault`; or several such steps in turn.
+            :class:`monai_sparse_refine.transforms.AverageVault`; or several such steps in turn. What preprocessing
+            leaves at key "guesses" is given to each as a third argument.
         keep_input: completion only adds: every voxel of the input stays.
         additions: takes the refined mask and the input mask, and returns what is added to the input, such as
             :class:`monai_sparse_refine.transforms.ExtractImplant`; implies ``keep_input``. Of several such steps every
@@ -257,8 +258,9 @@ class RefineRecipe:
                 f"the network's answer has shape {tuple(refined.shape[1:])} on the grid of the mask, "
                 f"{tuple(mask.shape[1:])}: every step of preprocessing that changes the grid must be invertible"
             )
+        guesses = [data["guesses"]] if "guesses" in data else []
         for step in self.adjust:
-            refined = step(refined, mask)
+            refined = step(refined, mask, *guesses)
         answer = refined[0].numpy()
         if not np.isfinite(answer).all():
             raise FloatingPointError("the network's answer has NaN or infinity")

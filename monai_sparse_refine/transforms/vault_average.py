@@ -10,7 +10,7 @@ from monai.data import MetaTensor
 from scipy import ndimage
 
 from monai_sparse_refine.metrics import dice
-from monai_sparse_refine.transforms.guess_average import AverageGuess, AverageGuessd, Surroundings
+from monai_sparse_refine.transforms.guess_average import VAULT, AverageGuess, AverageGuessd, Surroundings
 from monai_sparse_refine.transforms.ras_grid import on_ras_grid
 from monai_sparse_refine.transforms.vault_surface import InterpolateVault
 from monai_sparse_refine.volume import as_mask, bounding_box, spacing_of
@@ -41,6 +41,8 @@ class AverageVault(AverageGuess):
         margin_mm: how far around the implant the mean is taken.
         min_relative_volume: smallest part that counts as implant, as in :class:`ExtractImplant`.
     """
+
+    channel = VAULT
 
     def __init__(
         self,
@@ -98,7 +100,10 @@ class AverageVault(AverageGuess):
 
 
 class AverageVaultd(AverageGuessd):
-    """Dictionary version of :class:`AverageVault`: changes the probabilities at ``keys``."""
+    """Dictionary version of :class:`AverageVault`: changes the probabilities at ``keys``.
+
+    Guesses that lie at ``guesses_key`` are not made again; none have to.
+    """
 
     def __init__(
         self,
@@ -114,6 +119,7 @@ class AverageVaultd(AverageGuessd):
         spacing: float = 1.0,
         margin_mm: float = 3.0,
         min_relative_volume: float = 0.2,
+        guesses_key: Hashable | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         average = AverageVault(
@@ -127,7 +133,9 @@ class AverageVaultd(AverageGuessd):
             margin_mm=margin_mm,
             min_relative_volume=min_relative_volume,
         )
-        super().__init__(keys, defective_key, average, allow_missing_keys=allow_missing_keys)
+        super().__init__(
+            keys, defective_key, average, guesses_key=guesses_key, allow_missing_keys=allow_missing_keys
+        )
 
 
 AverageVaultD = AverageVaultDict = AverageVaultd

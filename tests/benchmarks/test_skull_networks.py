@@ -16,6 +16,7 @@ from benchmarks.skull_networks import (
     paper_recipe_pruned_less,
 )
 from monai_sparse_refine.data import skull_phantom
+from monai_sparse_refine.transforms import MirrorImage, RandCranialDefect
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "skull_completion"
 CHANNELS = [4, 4, 6]
@@ -51,6 +52,18 @@ def test_the_implant_lies_on_the_skulls_own_grid_and_outside_its_bone(skull, tmp
     assert implant.shape == skull.shape and bool(implant.any())
     torch.testing.assert_close(implant.affine, skull.affine)
     assert not bool((implant.bool() & skull.bool()).any())
+
+
+def test_the_mirror_image_is_made_once(skull, tmp_path, monkeypatch):
+    made = []
+    make = MirrorImage.__call__
+    monkeypatch.setattr(
+        MirrorImage, "__call__", lambda self, mask: made.append(mask.shape) or make(self, mask)
+    )
+    weights = _weights(tmp_path, as_it_is)
+    holed = RandCranialDefect("parietotemporal").set_random_state(1)(skull)
+    assert bool(BundleMethod(BUNDLE, weights=weights, overrides=COARSE, engine="native")(holed).any())
+    assert len(made) == 1
 
 
 def test_the_paper_recipe_sees_no_mirror_image(skull, tmp_path):

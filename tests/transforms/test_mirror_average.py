@@ -8,7 +8,7 @@ from monai.transforms import Flip
 from monai_sparse_refine.data import skull_phantom
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.metrics import dice
-from monai_sparse_refine.transforms import AverageMirror, AverageMirrord, RandCranialDefect
+from monai_sparse_refine.transforms import AverageMirror, AverageMirrord, MirrorImage, RandCranialDefect
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +75,22 @@ def test_orientation_does_not_matter_and_keys_are_read(holed, blurred):
 def test_a_weight_that_is_none_is_refused(weight):
     with pytest.raises(InputError, match=f"weight is {weight}"):
         AverageMirror(weight=weight)
+
+
+def test_guesses_that_were_made_before_are_not_made_again(holed, blurred, guesses_of, monkeypatch):
+    data = {"skull": holed, "pred": blurred, "guesses": guesses_of(holed, spacing=2.0)}
+    options = {"agreement": 0.5, "spacing": 2.0}
+    expected = AverageMirrord("pred", "skull", **options)(data)["pred"]
+    changed = torch.as_tensor(expected) != torch.as_tensor(blurred)
+    assert bool(changed.any())
+
+    def refuse(*args):
+        raise AssertionError("made again")
+
+    monkeypatch.setattr(MirrorImage, "__call__", refuse)
+    shared = AverageMirrord("pred", "skull", guesses_key="guesses", **options)
+    torch.testing.assert_close(torch.as_tensor(shared(data)["pred"]), torch.as_tensor(expected))
+    # Where there are none, they are made.
+    del data["guesses"]
+    with pytest.raises(AssertionError, match="made again"):
+        shared(data)

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Orientation
+from monai.transforms import Compose, Crop, Orientation, Orientationd
 
-from monai_sparse_refine.transforms.ras_grid import on_ras_grid
+from monai_sparse_refine.transforms import CropHeadd, ResampleToSpacingd
+from monai_sparse_refine.transforms.ras_grid import on_grid_of, on_ras_grid
 
 
 def block(codes: str) -> MetaTensor:
@@ -38,3 +39,25 @@ def test_the_step_sees_left_and_right_along_the_first_axis():
         axis = 1 + codes.index("R")
         np.testing.assert_array_equal(result >= 0.5, like.as_tensor().flip(axis)[0].numpy() > 0)
     assert seen == [(1, 6, 5, 8)] * 2
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "SAR"])
+def test_values_of_a_cropped_head_come_back_to_where_they_were_taken(codes):
+    like = block(codes)
+    chain = Compose(
+        [
+            CropHeadd("image", reach_mm=20.0),
+            Orientationd("image", axcodes="RAS", labels=None),
+            ResampleToSpacingd("image", 2.0, threshold=None),
+        ]
+    )
+    box = tuple(slice(1, size - 1) for size in like.shape[1:])
+    cropped = Crop()(like, slices=box)
+    made = chain({"image": cropped.float()})["image"]
+    back = on_grid_of(MetaTensor(made.as_tensor() + 1.0, affine=made.affine), like)
+    assert back.shape == tuple(like.shape[1:])
+    inverted = chain.inverse({"image": made})["image"]
+    np.testing.assert_allclose(back[box], inverted.as_tensor()[0].numpy() + 1.0, atol=1e-5)
+    outside = np.ones(back.shape, dtype=bool)
+    outside[box] = False
+    assert not back[outside].any()

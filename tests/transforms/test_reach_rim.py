@@ -10,7 +10,7 @@ from scipy import ndimage
 from monai_sparse_refine.data import skull_phantom
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.metrics import border_gap
-from monai_sparse_refine.transforms import RandCranialDefect, ReachRim, ReachRimd
+from monai_sparse_refine.transforms import MirrorImage, RandCranialDefect, ReachRim, ReachRimd
 from monai_sparse_refine.transforms.vault import vault_of
 
 
@@ -182,3 +182,24 @@ def test_thresholds_that_make_no_sense_are_refused(pair):
 def test_a_fraction_of_a_guess_that_makes_no_sense_is_refused(name, fraction):
     with pytest.raises(InputError, match=name):
         ReachRim(**{name: fraction})
+
+
+def test_guesses_that_were_made_before_are_not_made_again(holed, unsure, guesses_of, monkeypatch):
+    improbable = torch.where(torch.as_tensor(unsure) < 0.5, 0.01, torch.as_tensor(unsure))
+    improbable = MetaTensor(improbable, affine=holed.affine)
+    data = {"skull": holed, "pred": improbable, "guesses": guesses_of(holed, spacing=2.0)}
+    options = {"mirror_threshold": 0.3, "guess_spacing": 2.0}
+    expected = ReachRimd("pred", "skull", **options)(data)["pred"]
+    changed = torch.as_tensor(expected) != torch.as_tensor(improbable)
+    assert bool(changed.any())
+
+    def refuse(*args):
+        raise AssertionError("made again")
+
+    monkeypatch.setattr(MirrorImage, "__call__", refuse)
+    shared = ReachRimd("pred", "skull", guesses_key="guesses", **options)
+    torch.testing.assert_close(torch.as_tensor(shared(data)["pred"]), torch.as_tensor(expected))
+    # Where there are none, they are made.
+    del data["guesses"]
+    with pytest.raises(AssertionError, match="made again"):
+        shared(data)

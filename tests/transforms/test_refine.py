@@ -14,7 +14,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 from monai.data import DataLoader, Dataset, MetaTensor, decollate_batch
-from monai.transforms import Compose
+from monai.transforms import Compose, CopyItemsd
 from torch import nn
 
 from monai_sparse_refine.data import skull_phantom
@@ -437,6 +437,22 @@ def test_a_mask_without_spacing_is_refused_where_the_network_works_in_millimetre
     with pytest.raises(InputError, match="spacing= in mm"):
         SparseRefine(network=recipe)(label_map())
     assert SparseRefine(network=recipe, gate=None, spacing=1.0)(label_map()).shape == (1, *SHAPE)
+
+
+def test_what_preprocessing_guessed_is_there_where_probabilities_are_adjusted():
+    source = np.where(label_map() == 3, 1, 0).astype(np.uint8)
+    seen = []
+
+    def adjust(probability, mask, guesses):
+        seen.append(guesses)
+        return (mask.as_tensor() > 0).float()
+
+    copy = CopyItemsd("image", names="guesses")
+    recipe = RefineRecipe(Constant(9.0), preprocessing=[copy], margin=None, adjust=adjust)
+    out = SparseRefine(network=recipe, gate=None, spacing=1.0)(source)
+    np.testing.assert_array_equal(out, source)
+    assert len(seen) == 1
+    np.testing.assert_array_equal(np.asarray(seen[0]), source)
 
 
 def test_keep_input_only_adds():
