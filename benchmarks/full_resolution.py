@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import torch
@@ -25,7 +26,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=2)
     options = parser.parse_args()
     skull = ToBinaryMask()(LoadImage(ensure_channel_first=True)(options.skull))
-    holed = RandCranialDefect(options.kind).set_random_state(options.seed)(skull)
+    holed: Any = RandCranialDefect(options.kind).set_random_state(options.seed)(skull)
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "skull.nii.gz"
         nib.save(nib.Nifti1Image(holed[0].numpy().astype("uint8"), holed.affine.numpy()), source)

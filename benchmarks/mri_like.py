@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -122,13 +122,15 @@ def cut_ball(head: Head, skull: MetaTensor, *, seed: int, radius_mm: tuple[float
     voxels = np.argwhere(skull[0].numpy())
     away = np.linalg.norm(voxels @ affine[:3, :3].T + affine[:3, 3] - centre[:3], axis=1)
     holed = skull.clone()
-    holed[(0, *voxels[away < radius].T)] = 0
+    lost = (0, *voxels[away < radius].T)
+    holed[lost] = 0
     return holed
 
 
 def mirrored(head: Head) -> Head:
     """The head with left and right exchanged, on the same grid."""
-    return head._replace(distances=torch.flip(head.distances, dims=(1,)))
+    flipped: Any = torch.flip(head.distances, dims=(1,))
+    return head._replace(distances=flipped)
 
 
 def _thickness(seed: int) -> np.ndarray:

@@ -95,7 +95,7 @@ def _growth_table(rows: Rows, outlines: Cases, options: argparse.Namespace) -> s
     found = {(row["size"], row["model"], row["mode"]): row for row in rows}
     columns = [(model, mode) for mode in options.modes for model in options.models]
     lines = [
-        [str(size), f"{case['occupied']:,}", *(_cell(found[(size, *column)]) for column in columns)]
+        [str(size), f"{case['occupied']:,}", *(_cell(found[size, model, mode]) for model, mode in columns)]
         for size, case in outlines.items()
     ]
     return markdown_table(

@@ -141,8 +141,9 @@ def _holed(
 ) -> dict[Any, Any] | None:
     """The item with the first hole that is clear of the skull's own; None where there is no room."""
     for seed in draws:
+        drawn: dict[Any, Any] = {**item, "seed": seed, "image": complete}
         try:
-            holed = cut({**item, "seed": seed, "image": complete})
+            holed = cut(drawn)
         except InputError:
             continue
         lost = complete.as_tensor() != torch.as_tensor(holed["image"])

@@ -228,7 +228,7 @@ def _completed(name: str, fine: MetaTensor) -> Iterator[FineCase]:
     """Coarse skulls with a hole, completed by the other bundle; the truth is the whole skull."""
     complete = BundleMethod(COMPLETION, engine="native")
     try:
-        holed = RandCranialDefect("parietotemporal").set_random_state(2)(fine)
+        holed: Any = RandCranialDefect("parietotemporal").set_random_state(2)(fine)
     except InputError:
         return
     holed = MetaTensor(holed.as_tensor(), affine=fine.affine)

@@ -87,6 +87,7 @@ def organ_cases(
                 continue
             low = (places.min(0).values - 16).clamp(min=0)
             high = places.max(0).values + 17
-            cut = mask[(slice(None), *(slice(int(a), int(b)) for a, b in zip(low, high, strict=True)))]
+            box = (slice(None), *(slice(int(a), int(b)) for a, b in zip(low, high, strict=True)))
+            cut: Any = mask[box]
             fine = MetaTensor(cut.as_tensor(), affine=mask.affine)
             yield from factor_cases(f"organs: {organ}", str(file["name"]), fine, factors)

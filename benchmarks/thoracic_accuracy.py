@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,7 @@ def _rows_of(
     dense = unet(case["image"])
     ct, soft, labels = dense["ct"], dense["probability"], dense["labels"]
     none = Cost(0.0, 0.0)
+    after: Any
     yield from _scores(
         case, "dense UNet, working grid", dense["coarse"], _coarse(truth, dense["coarse"]), dense["cost"], ct
     )
@@ -147,7 +149,7 @@ def _rows_of(
         ("ours without intensities", refine, (None, soft)),
         ("ours", refine, (ct, soft)),
     ):
-        after, cost = measured(lambda run=run, inputs=inputs: run(labels, *inputs))
+        after, cost = measured(partial(run, labels, *inputs))
         yield from _scores(case, name, after, truth, cost, ct, before=labels)
     corrupted = _corrupted(truth)
     yield from _scores(case, "corrupted", corrupted, truth, none, ct)
@@ -163,7 +165,7 @@ def _rows_of(
 def _scores(
     case: Mapping[str, Any],
     method: str,
-    labels: MetaTensor,
+    labels: Any,
     truth: MetaTensor,
     cost: Cost,
     ct: MetaTensor,
@@ -207,7 +209,8 @@ def _corrupted(truth: MetaTensor) -> MetaTensor:
     for number in ORGANS.values():
         corrupt = RandMaskCorruption(count=(2, 3)).set_random_state(number)
         mask = MetaTensor((truth.as_tensor() == number).to(torch.uint8), affine=truth.affine)
-        out[(corrupt(mask).as_tensor() > 0) & (out == 0)] = number
+        faulty: Any = corrupt(mask)
+        out[(faulty.as_tensor() > 0) & (out == 0)] = number
     return MetaTensor(out, affine=truth.affine)
 
 

@@ -109,15 +109,12 @@ class DenseUNet:
             "cost": Cost(sum(stage.seconds for stage in stages), max(stage.peak_gb for stage in stages)),
         }
 
-    def _back(self, volume: MetaTensor, data: dict[str, Any], *, nearest: bool) -> MetaTensor:
+    def _back(self, volume: torch.Tensor, data: dict[str, Any], *, nearest: bool) -> MetaTensor:
         """To the CT's grid, as the bundle's postprocessing does it."""
         invert = Invertd("pred", transform=self.preprocessing, orig_keys="image", nearest_interp=nearest)
-        item = {
-            "pred": MetaTensor(
-                volume.as_tensor() if isinstance(volume, MetaTensor) else volume, meta=data["image"].meta
-            )
-        }
-        result: Any = invert({**data, **item})["pred"]
+        plain = volume.as_tensor() if isinstance(volume, MetaTensor) else volume
+        item: dict[Any, Any] = {**data, "pred": MetaTensor(plain, meta=data["image"].meta)}
+        result: Any = invert(item)["pred"]
         return result
 
 

@@ -113,7 +113,7 @@ def page(rows: Sequence[Row], pictures: Sequence[Path], *, command: str, twin: b
             result_table([row for row in failure if not row["method"].startswith(("corrupted", "true"))]),
             "",
         ]
-    gallery = {"Gains": [], "Worst results": [], "Failed truth": []}
+    gallery: dict[str, list[str]] = {"Gains": [], "Worst results": [], "Failed truth": []}
     for path in pictures:
         kind = (
             "Worst results" if "worst" in path.name else "Failed truth" if "failure" in path.name else "Gains"

@@ -59,7 +59,8 @@ def real_rows(
         for seed in SEEDS:
             fault = RandMaskCorruption(count=(2, 3)).set_random_state(seed)
             # A corrupted mask is 0 and 1; the label map wants the organ's id.
-            corrupted = MetaTensor(fault(truth).as_tensor() * ORGANS[organ], affine=truth.affine)
+            faulty: Any = fault(truth)
+            corrupted = MetaTensor(faulty.as_tensor() * ORGANS[organ], affine=truth.affine)
             candidates = {
                 "corrupted": corrupted,
                 "corrupted, largest component + holes": classical(corrupted),

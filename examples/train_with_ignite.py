@@ -14,8 +14,10 @@ import gc
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import ignite.distributed as idist
+import numpy as np
 import torch
 import torch.distributed as dist
 from monai.data import CacheDataset, DataLoader, DistributedSampler
@@ -82,7 +84,7 @@ def train(options: argparse.Namespace, device: torch.device, rank: int, world: i
 
     evaluator = make_evaluator(options, network, device, rank, world)
     checkpoint = {"network": network, "optimizer": optimizer}
-    handlers = [ValidationHandler(1, evaluator)]
+    handlers: list[Any] = [ValidationHandler(1, evaluator)]
     if rank == 0:  # one process writes
         folder = str(options.work_dir / "checkpoints")
         handlers += [
@@ -115,7 +117,7 @@ def make_evaluator(
 ) -> SupervisedEvaluator:
     """Implants are scored in mm, each case has its row in a table, and the best weights are kept."""
     masks = from_engine(["pred", "label", "defective"])
-    handlers = [CaseCsvHandler(options.work_dir / "validation.csv", names=from_engine("case"))]
+    handlers: list[Any] = [CaseCsvHandler(options.work_dir / "validation.csv", names=from_engine("case"))]
     if rank == 0:
         handlers += [StatsHandler(iteration_log=False), BestWeights(network, options.work_dir / "best.pt")]
     return SupervisedEvaluator(
@@ -141,7 +143,7 @@ def make_evaluator(
 
 def load(options: argparse.Namespace, *keys: str) -> list:
     return [
-        LoadImaged(keys, ensure_channel_first=True, dtype=torch.float32),
+        LoadImaged(keys, ensure_channel_first=True, dtype=np.float32),
         ToBinaryMaskd(keys),
         Orientationd(keys, axcodes="RAS", labels=None),
         ResampleToSpacingd(keys, options.spacing),

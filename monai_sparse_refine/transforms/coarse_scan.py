@@ -9,7 +9,7 @@ import numpy as np
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.data.utils import affine_to_spacing
-from monai.transforms import MapTransform, Randomizable, RandomizableTransform
+from monai.transforms import MapTransform, RandomizableTransform
 from monai.utils import TransformBackends
 from torch import Tensor
 
@@ -53,6 +53,13 @@ class RandCoarseScan(RandomizableTransform):
         self.fraction = (float(fraction[0]), float(fraction[1]))
         self.spacing = (0.0, 0.0, 0.0)
         self.threshold = 0.5
+
+    def set_random_state(
+        self, seed: int | None = None, state: np.random.RandomState | None = None
+    ) -> RandCoarseScan:
+        """Seed the draws."""
+        super().set_random_state(seed, state)
+        return self
 
     def randomize(self, data: Any = None) -> None:
         """Draw the grid and the fraction."""
@@ -102,7 +109,7 @@ class RandCoarseScand(MapTransform, RandomizableTransform):
 
     def set_random_state(
         self, seed: int | None = None, state: np.random.RandomState | None = None
-    ) -> Randomizable:
+    ) -> RandCoarseScand:
         self.scan.set_random_state(seed, state)
         super().set_random_state(seed, state)
         return self

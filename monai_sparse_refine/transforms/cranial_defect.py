@@ -94,6 +94,13 @@ class RandCranialDefect(RandomizableTransform):
         self.defect: Defect | None = None
         self._seed = 0
 
+    def set_random_state(
+        self, seed: int | None = None, state: np.random.RandomState | None = None
+    ) -> RandCranialDefect:
+        """Seed the draws."""
+        super().set_random_state(seed, state)
+        return self
+
     def randomize(self, data: Any = None) -> None:
         """Draw whether there is a defect, and the seed that decides everything about it."""
         super().randomize(None)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from monai.config import KeysCollection
 from monai.config.type_definitions import NdarrayOrTensor
-from monai.transforms import MapTransform, Randomizable, RandomizableTransform
+from monai.transforms import MapTransform, RandomizableTransform
 from monai.utils import TransformBackends, convert_to_dst_type
 
 from monai_sparse_refine.errors import InputError
@@ -72,6 +72,13 @@ class RandMaskCorruption(RandomizableTransform):
         self.chosen: tuple[str, ...] = ()
         self.seed = 0
 
+    def set_random_state(
+        self, seed: int | None = None, state: np.random.RandomState | None = None
+    ) -> RandMaskCorruption:
+        """Seed the draws."""
+        super().set_random_state(seed, state)
+        return self
+
     def randomize(self, data: Any = None) -> None:
         """Draw the faults and the seed of their sizes and places."""
         super().randomize(None)
@@ -123,7 +130,7 @@ class RandMaskCorruptiond(MapTransform, RandomizableTransform):
 
     def set_random_state(
         self, seed: int | None = None, state: np.random.RandomState | None = None
-    ) -> Randomizable:
+    ) -> RandMaskCorruptiond:
         self.corrupt.set_random_state(seed, state)
         super().set_random_state(seed, state)
         return self

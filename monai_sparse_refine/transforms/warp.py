@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.data.utils import affine_to_spacing
-from monai.transforms import MapTransform, Randomizable, RandomizableTransform
+from monai.transforms import MapTransform, RandomizableTransform
 from monai.utils import TransformBackends, convert_to_dst_type
 from torch import Tensor
 
@@ -62,6 +62,13 @@ class RandWarpMask(RandomizableTransform):
         self.factors = np.ones(3)
         self.linear = np.eye(3)
         self.seed = 0
+
+    def set_random_state(
+        self, seed: int | None = None, state: np.random.RandomState | None = None
+    ) -> RandWarpMask:
+        """Seed the draws."""
+        super().set_random_state(seed, state)
+        return self
 
     def randomize(self, data: Any = None) -> None:
         """Draw the linear part and the seed of the elastic field."""
@@ -154,7 +161,7 @@ class RandWarpMaskd(MapTransform, RandomizableTransform):
 
     def set_random_state(
         self, seed: int | None = None, state: np.random.RandomState | None = None
-    ) -> Randomizable:
+    ) -> RandWarpMaskd:
         self.warp.set_random_state(seed, state)
         super().set_random_state(seed, state)
         return self
