@@ -1,5 +1,6 @@
 """A step on another grid: what comes back lies where it lay, whatever the orientation."""
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -41,9 +42,13 @@ def test_the_step_sees_left_and_right_along_the_first_axis():
     assert seen == [(1, 6, 5, 8)] * 2
 
 
+@pytest.mark.parametrize("oblique", [False, True])
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "SAR"])
-def test_values_of_a_cropped_head_come_back_to_where_they_were_taken(codes):
+def test_values_of_a_cropped_head_come_back_to_where_they_were_taken(codes, oblique):
     like = block(codes)
+    if oblique:
+        turn = nib.eulerangles.euler2mat(0.4, -0.3, 0.5)
+        like.affine = torch.from_numpy(nib.affines.from_matvec(turn)) @ like.affine
     chain = Compose(
         [
             CropHeadd("image", reach_mm=20.0),
