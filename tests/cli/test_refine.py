@@ -263,7 +263,7 @@ def test_a_folder_over_two_ranks(places, organs):
         env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
     )
     assert result.returncode == 1, result.stderr  # because of d
-    assert "error: d: " in result.stderr
+    assert "error: d: " in result.stderr and "nvImageCodec" not in result.stderr
     assert "3 of 4 cases done" in result.stdout
     assert sorted(row["case"] for row in table(places / "out")) == ["a", "b", "c"]
     for name in "abc":
