@@ -89,17 +89,10 @@ def skull_cases(
         seed: decides the holes.
         skipped: called with set, name and kind where a skull has no room for such a hole.
     """
-    load = Compose(
-        [
-            LoadImaged("label", ensure_channel_first=True, dtype=np.float32),
-            ToBinaryMaskd("label"),
-            Orientationd("label", axcodes="RAS", labels=None),
-        ]
-    )
     cut = FixedCranialDefectd("image", size_key="size_mm")
     low = MakeMultiResolution([grid for grid in grids if grid is not None] or [1])
     for skull, first in zip(skulls, range(seed, seed + 97 * len(skulls), 97), strict=True):
-        complete = _plain(load(dict(skull))["label"])
+        complete = complete_skull(skull)
         own = own_hole(str(skull["name"]), complete)
         for item in defect_cases([dict(skull)], kinds=kinds, seed=first):
             draws = range(item["seed"], item["seed"] + (1 if own is None else _DRAWS * 1000), 1000)
@@ -118,6 +111,18 @@ def skull_cases(
                         continue
                 unscored = own_hole(str(skull["name"]), pair[0])
                 yield SkullCase(test_set, str(skull["name"]), item["kind"], size, grid, *pair, unscored)
+
+
+def complete_skull(skull: Mapping[str, Any]) -> MetaTensor:
+    """Mask [1, X, Y, Z] of ``{"label": file, ...}``, uint8, in RAS orientation."""
+    load = Compose(
+        [
+            LoadImaged("label", ensure_channel_first=True, dtype=np.float32),
+            ToBinaryMaskd("label"),
+            Orientationd("label", axcodes="RAS", labels=None),
+        ]
+    )
+    return _plain(load(dict(skull))["label"])
 
 
 def own_hole(name: str, mask: MetaTensor) -> torch.Tensor | None:

@@ -1,0 +1,203 @@
+"""Score skull completion on holes of plain shapes, which neither training nor the accuracy table draws.
+
+    python -m benchmarks.skull_shapes --patients DIR --fine FINE/validation
+
+Balls, a box along the head's axes, a cylinder, two balls at once, a wedge, balls at orbit and occiput, and a head cut
+off level below the vertex. It is a test of habits: a network may have learned what the drawn holes have in common.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+
+from benchmarks.command_line import command_line
+from benchmarks.skull_baselines import BASELINES, Method
+from benchmarks.skull_cases import BUNDLE, SkullCase, complete_skull
+from benchmarks.skull_networks import BundleMethod
+from benchmarks.skull_scores import COLUMNS, markdown_table, score, summary
+from monai_sparse_refine.data import complete_skulls, read_split
+from monai_sparse_refine.files import atomic_path
+from monai_sparse_refine.report import write_case_table
+from monai_sparse_refine.transforms.vault import Vault, vault_of
+from monai_sparse_refine.volume import as_mask, spacing_of
+
+OURS = "ours"
+LEVEL = "top cut off level"
+SHOWN = ("implant_dice", "border_dice", "hd95_mm", "closed", "outside_percent")
+LEAST_ML = 1.5  # a smaller hole says little
+_WALL_SHARE = 0.7  # bone nearer to the middle than this share of the vault's radius is not its wall
+_LEVEL_MM = 25.0
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Score every hole and write ``skull_shapes.md`` and ``.csv``."""
+    options = _options(arguments)
+    methods: dict[str, Method] = dict(BASELINES)
+    methods[OURS] = BundleMethod(options.bundle, weights=options.weights, engine=options.engine)
+    rows = []
+    for test_set, skulls in _test_sets(options).items():
+        for number, skull in enumerate(skulls):
+            for case in shape_cases(test_set, skull, seed=options.seed + number):
+                row = {"test_set": test_set, "case": case.name, "shape": case.kind, "ml": case.size_mm}
+                rows += [
+                    {**row, "method": name, **score(case, method(case.defective))}
+                    for name, method in methods.items()
+                ]
+                print(test_set, case.name, case.kind, flush=True)
+    if not rows:
+        raise SystemExit("error: no case; give --patients or --fine")
+    folder = Path(options.output)
+    write_case_table(rows, folder / "skull_shapes.csv")
+    with atomic_path(folder / "skull_shapes.md") as temporary:
+        page = _page(rows, list(methods), command=command_line("skull_shapes", arguments))
+        temporary.write_text(page, encoding="utf-8")
+    print(f"written: {folder / 'skull_shapes.md'} and .csv")
+
+
+def shape_cases(test_set: str, skull: Mapping[str, Any], *, seed: int) -> Iterator[SkullCase]:
+    """A hole of every shape that takes at least `LEAST_ML` of a skull.
+
+    Args:
+        test_set: name of the set.
+        skull: ``{"label": file, "name": name}``.
+        seed: decides where they lie.
+
+    Yields:
+        Cases whose ``kind`` is the shape and whose ``size_mm`` is the hole's volume in ml.
+    """
+    complete = complete_skull(skull)
+    bone = as_mask(complete)
+    affine = complete.affine.cpu().numpy().astype(float)
+    vault = vault_of(bone, affine)
+    index = np.argwhere(bone)
+    local = vault.local(index @ affine[:3, :3].T + affine[:3, 3])  # (N, 3): right, front, up, in mm
+    wall = np.linalg.norm(local, axis=1) > _WALL_SHARE * vault.model_radius(local)
+    voxel_ml = float(np.prod(spacing_of(complete))) / 1000.0
+    for shape, inside in _shapes(vault, local, np.random.default_rng(seed)).items():
+        lost = index[inside & wall]
+        if len(lost) * voxel_ml < LEAST_ML:
+            continue
+        holed = complete.as_tensor().numpy().copy()
+        holed[0][tuple(lost.T)] = 0
+        defective = MetaTensor(torch.from_numpy(holed), affine=complete.affine)
+        ml = round(len(lost) * voxel_ml, 1)
+        yield SkullCase(test_set, str(skull["name"]), shape, ml, None, complete, defective)
+
+
+def _shapes(vault: Vault, local: np.ndarray, random: np.random.Generator) -> dict[str, np.ndarray]:
+    """Which points (N, 3), in the vault's frame in mm, lie in each shape: bool (N,)."""
+
+    def at(azimuth: float, elevation: float) -> np.ndarray:
+        """A place on the vault, from angles in degrees: 0 is in front, 90 to the right and up."""
+        a, e = np.deg2rad(azimuth), np.deg2rad(elevation)
+        direction = np.array([np.cos(e) * np.sin(a), np.cos(e) * np.cos(a), np.sin(e)])
+        return direction * (vault.outer_radius(direction) or vault.radius_mm)
+
+    def somewhere(lowest: float) -> np.ndarray:
+        return at(random.uniform(-180.0, 180.0), random.uniform(lowest, 80.0))
+
+    def ball(place: np.ndarray, radius: float) -> np.ndarray:
+        return np.asarray(np.linalg.norm(local - place, axis=1) < radius)
+
+    above = vault.above_base(local)
+    shapes = {
+        "ball of 20 mm": ball(somewhere(15.0), 20.0),
+        "ball of 35 mm": ball(somewhere(15.0), 35.0),
+        "ball of 50 mm": ball(somewhere(25.0), 50.0),
+        "box": (np.abs(local - somewhere(25.0)) < random.uniform(20.0, 35.0, 3)).all(axis=1),
+    }
+    axis = somewhere(25.0)
+    axis /= np.linalg.norm(axis)
+    along = local @ axis
+    away = np.linalg.norm(local - along[:, None] * axis, axis=1)
+    shapes["cylinder"] = (away < random.uniform(15.0, 35.0)) & (along > 0)
+    right, left = (at(side * random.uniform(40.0, 140.0), random.uniform(20.0, 60.0)) for side in (1.0, -1.0))
+    shapes["two balls of 22 mm"] = ball(right, 22.0) | ball(left, 22.0)
+    turn = np.rad2deg(np.arctan2(local[:, 0], local[:, 1])) - random.uniform(-180.0, 180.0)
+    shapes["wedge"] = (np.abs((turn + 180.0) % 360.0 - 180.0) < 22.0) & (above > 15.0) & (above < 60.0)
+    orbit = at(random.choice((-1.0, 1.0)) * random.uniform(15.0, 30.0), random.uniform(0.0, 8.0))
+    shapes["ball at an orbit"] = ball(orbit, 25.0) & (above > -15.0)
+    shapes["ball at the occiput"] = ball(
+        at(180.0 + random.uniform(-20.0, 20.0), random.uniform(-5.0, 15.0)), 35.0
+    )
+    vertex = float(vault.above_base(at(0.0, 90.0)[None])[0])
+    return {**shapes, LEVEL: above > vertex - _LEVEL_MM}
+
+
+def _test_sets(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
+    sets = {}
+    names = read_split(options.split, options.part)
+    if options.patients:
+        sets["patients, 4 mm"] = complete_skulls(options.patients, names=names)
+    if options.fine:
+        fine = complete_skulls(options.fine)
+        sets["patients, interpolated to 1.5 mm"] = [
+            skull for skull in fine if skull["name"].endswith("_fine0") and skull["name"][:-6] in names
+        ]
+    return {name: skulls[: options.max_cases] for name, skulls in sets.items()}
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--patients", help="folder of complete skulls of patients")
+    parser.add_argument("--fine", help="folder of fine skulls of them")
+    parser.add_argument("--split", default=str(BUNDLE / "docs" / "split.json"), help="split of the patients")
+    parser.add_argument("--part", default="validation", help="part of the split")
+    parser.add_argument("--max-cases", type=int, help="skulls of every set")
+    parser.add_argument("--seed", type=int, default=100, help="decides the holes")
+    parser.add_argument("--bundle", default=str(BUNDLE), help="bundle to score")
+    parser.add_argument("--weights", help="its weights; the bundle's own by default")
+    parser.add_argument("--engine", default="auto", help="auto, native or minkowski")
+    parser.add_argument("--output", default="docs/results", help="folder to write to")
+    return parser.parse_args(arguments)
+
+
+def _page(rows: Sequence[dict[str, Any]], methods: Sequence[str], *, command: str) -> str:
+    columns = [column for column in COLUMNS if column.name in SHOWN]
+    lines = [
+        "# Skull completion: holes of other shapes",
+        "",
+        "Cells are `median / mean / worst` over holes that neither training nor the accuracy table draws, in",
+        f"validation skulls. Holes below {LEAST_ML} ml, as where a scan ends before them, are left out.",
+        f"Made by `{command}`; every hole is in [skull_shapes.csv](skull_shapes.csv).",
+    ]
+    for test_set in dict.fromkeys(row["test_set"] for row in rows):
+        mine = [row for row in rows if row["test_set"] == test_set]
+        parts = {
+            "all but those cut off level": [row for row in mine if row["shape"] != LEVEL],
+            LEVEL: [row for row in mine if row["shape"] == LEVEL],
+        }
+        for part, members in parts.items():
+            if not members:
+                continue
+            lines += ["", f"## {test_set}, {part}: {len(members) // len(methods)} holes", ""]
+            table = [
+                [name, *(summary([row for row in members if row["method"] == name], c) for c in columns)]
+                for name in methods
+            ]
+            lines.append(markdown_table(["", *(column.heading for column in columns)], table))
+        shapes = [
+            [shape, *(_dice(mine, shape, name) for name in methods)]
+            for shape in dict.fromkeys(row["shape"] for row in mine)
+        ]
+        lines += ["", f"## {test_set}, mean implant DSC by shape", "", markdown_table(["", *methods], shapes)]
+    return "\n".join(lines) + "\n"
+
+
+def _dice(rows: Sequence[Mapping[str, Any]], shape: str, method: str) -> str:
+    """Mean of one shape's holes, and how many they are."""
+    found = [float(row["implant_dice"]) for row in rows if row["shape"] == shape and row["method"] == method]
+    return f"{np.mean(found):.3f} ({len(found)})"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Holes of plain shapes on a coarse phantom: what they take, and that every method is scored on each."""
+
+import csv
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.skull_shapes import LEAST_ML, LEVEL, main, shape_cases
+from monai_sparse_refine.data import skull_phantom
+from monai_sparse_refine.networks import MaskRefiner
+from monai_sparse_refine.transforms.vault import vault_of
+from monai_sparse_refine.volume import as_mask
+
+NETWORK = {"in_channels": 3, "channels": [8, 16, 32, 48, 64, 96, 128], "fuse": True, "active_threshold": 0.25}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("skulls")
+    skull = skull_phantom(4, spacing=4.0)
+    nib.save(nib.Nifti1Image(skull[0].numpy().astype(np.uint8), skull.affine.numpy()), folder / "a.nii.gz")
+    return folder
+
+
+def test_every_shape_takes_bone_of_the_vault_alone(folder):
+    cases = list(shape_cases("phantom", {"label": str(folder / "a.nii.gz"), "name": "a"}, seed=1))
+    assert len({case.kind for case in cases}) == len(cases) >= 8
+    for case in cases:
+        lost = as_mask(case.complete) & ~as_mask(case.defective)
+        assert not (as_mask(case.defective) & ~as_mask(case.complete)).any()
+        assert lost.sum() * 64.0 / 1000 == pytest.approx(case.size_mm, abs=0.06) and case.size_mm >= LEAST_ML
+    level = next(case for case in cases if case.kind == LEVEL)
+    bone, affine = as_mask(level.complete), level.complete.affine.numpy().astype(float)
+    vault = vault_of(bone, affine)
+    height = {
+        name: vault.above_base(vault.local(np.argwhere(mask) @ affine[:3, :3].T + affine[:3, 3]))
+        for name, mask in (("kept", as_mask(level.defective)), ("lost", as_mask(level.true_implant)))
+    }
+    assert height["lost"].min() > height["kept"].max() - 1.0
+    # The draws depend on the seed alone.
+    again, other = (
+        next(iter(shape_cases("phantom", {"label": str(folder / "a.nii.gz"), "name": "a"}, seed=seed)))
+        for seed in (1, 2)
+    )
+    assert torch.equal(again.defective, cases[0].defective)
+    assert not torch.equal(other.defective, cases[0].defective)
+
+
+def test_command_scores_every_hole_by_every_method(folder, tmp_path):
+    torch.manual_seed(0)
+    network = MaskRefiner(**NETWORK, head_bias=2.0, engine="native")
+    torch.save(network.state_dict(), tmp_path / "model.pt")
+    (tmp_path / "split.json").write_text(json.dumps({"validation": ["a"]}))
+    main(
+        [
+            *("--patients", str(folder), "--split", str(tmp_path / "split.json"), "--engine", "native"),
+            *("--weights", str(tmp_path / "model.pt"), "--output", str(tmp_path)),
+        ]
+    )
+    rows = list(csv.DictReader((tmp_path / "skull_shapes.csv").open()))
+    shapes = {row["shape"] for row in rows}
+    assert len(rows) == 5 * len(shapes) and {row["method"] for row in rows} >= {"ours", "mirror image"}
+    assert all(float(row["implant_dice"]) == 0 for row in rows if row["method"].startswith("identity"))
+    page = (tmp_path / "skull_shapes.md").read_text()
+    assert f"{LEVEL}: 1 holes" in page and all(shape in page for shape in shapes)
+
+
+def test_nothing_to_score_is_told(tmp_path):
+    with pytest.raises(SystemExit, match="no case"):
+        main(["--output", str(tmp_path), "--engine", "native"])
