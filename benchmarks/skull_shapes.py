@@ -56,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder = Path(options.output)
     write_case_table(rows, folder / "skull_shapes.csv")
     with atomic_path(folder / "skull_shapes.md") as temporary:
-        page = _page(rows, list(methods), command=command_line("skull_shapes", arguments))
+        command = command_line("skull_shapes", arguments)
+        page = _page(rows, list(methods), part=options.part, command=command)
         temporary.write_text(page, encoding="utf-8")
     print(f"written: {folder / 'skull_shapes.md'} and .csv")
 
@@ -161,25 +162,25 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _page(rows: Sequence[dict[str, Any]], methods: Sequence[str], *, command: str) -> str:
+def _page(rows: Sequence[dict[str, Any]], methods: Sequence[str], *, part: str, command: str) -> str:
     columns = [column for column in COLUMNS if column.name in SHOWN]
     lines = [
         "# Skull completion: holes of other shapes",
         "",
         "Cells are `median / mean / worst` over holes that neither training nor the accuracy table draws, in",
-        f"validation skulls. Holes below {LEAST_ML} ml, as where a scan ends before them, are left out.",
+        f"patients of the split's {part} part. Those below {LEAST_ML} ml, as where a scan ends first, are left out.",
         f"Made by `{command}`; every hole is in [skull_shapes.csv](skull_shapes.csv).",
     ]
     for test_set in dict.fromkeys(row["test_set"] for row in rows):
         mine = [row for row in rows if row["test_set"] == test_set]
-        parts = {
+        groups = {
             "all but those cut off level": [row for row in mine if row["shape"] != LEVEL],
             LEVEL: [row for row in mine if row["shape"] == LEVEL],
         }
-        for part, members in parts.items():
+        for group, members in groups.items():
             if not members:
                 continue
-            lines += ["", f"## {test_set}, {part}: {len(members) // len(methods)} holes", ""]
+            lines += ["", f"## {test_set}, {group}: {len(members) // len(methods)} holes", ""]
             table = [
                 [name, *(summary([row for row in members if row["method"] == name], c) for c in columns)]
                 for name in methods
