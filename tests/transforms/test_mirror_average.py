@@ -77,20 +77,5 @@ def test_a_weight_that_is_none_is_refused(weight):
         AverageMirror(weight=weight)
 
 
-def test_guesses_that_were_made_before_are_not_made_again(holed, blurred, guesses_of, monkeypatch):
-    data = {"skull": holed, "pred": blurred, "guesses": guesses_of(holed, spacing=2.0)}
-    options = {"agreement": 0.5, "spacing": 2.0}
-    expected = AverageMirrord("pred", "skull", **options)(data)["pred"]
-    changed = torch.as_tensor(expected) != torch.as_tensor(blurred)
-    assert bool(changed.any())
-
-    def refuse(*args):
-        raise AssertionError("made again")
-
-    monkeypatch.setattr(MirrorImage, "__call__", refuse)
-    shared = AverageMirrord("pred", "skull", guesses_key="guesses", **options)
-    torch.testing.assert_close(torch.as_tensor(shared(data)["pred"]), torch.as_tensor(expected))
-    # Where there are none, they are made.
-    del data["guesses"]
-    with pytest.raises(AssertionError, match="made again"):
-        shared(data)
+def test_guesses_that_were_made_before_are_not_made_again(holed, blurred, assert_takes_guesses):
+    assert_takes_guesses(AverageMirrord, MirrorImage, blurred, holed, agreement=0.5, spacing=2.0)

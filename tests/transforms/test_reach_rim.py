@@ -184,22 +184,7 @@ def test_a_fraction_of_a_guess_that_makes_no_sense_is_refused(name, fraction):
         ReachRim(**{name: fraction})
 
 
-def test_guesses_that_were_made_before_are_not_made_again(holed, unsure, guesses_of, monkeypatch):
+def test_guesses_that_were_made_before_are_not_made_again(holed, unsure, assert_takes_guesses):
     improbable = torch.where(torch.as_tensor(unsure) < 0.5, 0.01, torch.as_tensor(unsure))
     improbable = MetaTensor(improbable, affine=holed.affine)
-    data = {"skull": holed, "pred": improbable, "guesses": guesses_of(holed, spacing=2.0)}
-    options = {"mirror_threshold": 0.3, "guess_spacing": 2.0}
-    expected = ReachRimd("pred", "skull", **options)(data)["pred"]
-    changed = torch.as_tensor(expected) != torch.as_tensor(improbable)
-    assert bool(changed.any())
-
-    def refuse(*args):
-        raise AssertionError("made again")
-
-    monkeypatch.setattr(MirrorImage, "__call__", refuse)
-    shared = ReachRimd("pred", "skull", guesses_key="guesses", **options)
-    torch.testing.assert_close(torch.as_tensor(shared(data)["pred"]), torch.as_tensor(expected))
-    # Where there are none, they are made.
-    del data["guesses"]
-    with pytest.raises(AssertionError, match="made again"):
-        shared(data)
+    assert_takes_guesses(ReachRimd, MirrorImage, improbable, holed, mirror_threshold=0.3, guess_spacing=2.0)

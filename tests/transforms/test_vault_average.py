@@ -71,20 +71,5 @@ def test_orientation_does_not_matter_and_keys_are_read(holed, blurred):
     torch.testing.assert_close(torch.as_tensor(turned).flip(3), torch.as_tensor(expected), atol=1e-4, rtol=0)
 
 
-def test_guesses_that_were_made_before_are_not_made_again(holed, blurred, guesses_of, monkeypatch):
-    data = {"skull": holed, "pred": blurred, "guesses": guesses_of(holed, spacing=2.0)}
-    options = {"agreement": 0.5, "spacing": 2.0}
-    expected = AverageVaultd("pred", "skull", **options)(data)["pred"]
-    changed = torch.as_tensor(expected) != torch.as_tensor(blurred)
-    assert bool(changed.any())
-
-    def refuse(*args):
-        raise AssertionError("made again")
-
-    monkeypatch.setattr(InterpolateVault, "__call__", refuse)
-    shared = AverageVaultd("pred", "skull", guesses_key="guesses", **options)
-    torch.testing.assert_close(torch.as_tensor(shared(data)["pred"]), torch.as_tensor(expected))
-    # Where there are none, they are made.
-    del data["guesses"]
-    with pytest.raises(AssertionError, match="made again"):
-        shared(data)
+def test_guesses_that_were_made_before_are_not_made_again(holed, blurred, assert_takes_guesses):
+    assert_takes_guesses(AverageVaultd, InterpolateVault, blurred, holed, agreement=0.5, spacing=2.0)
