@@ -1,4 +1,4 @@
-"""Leave out what lies far from the head: shoulders, chest and empty field of view of a longer scan."""
+"""Leave out what is no head: shoulders, chest and empty field of view of a longer scan, padding above a shorter one."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from monai.transforms import Crop, InvertibleTransform, MapTransform
 from monai.utils import TransformBackends
 
 from monai_sparse_refine.errors import InputError
+from monai_sparse_refine.transforms.scan_end import end_of_scan
 from monai_sparse_refine.transforms.vault import vault_of
 from monai_sparse_refine.volume import as_mask
 
@@ -26,6 +27,8 @@ REACH_MM = 160.0
 
 def head_box(bone: np.ndarray, affine: np.ndarray, *, reach_mm: float = REACH_MM) -> Box | None:
     """The part of a volume that lies within a cube around the middle of the cranial cavity.
+
+    Where a scan cut off below the vertex was padded above, it ends with the scan (see :func:`end_of_scan`).
 
     Args:
         bone: bool [X, Y, Z].
@@ -43,6 +46,15 @@ def head_box(bone: np.ndarray, affine: np.ndarray, *, reach_mm: float = REACH_MM
     index = np.linalg.solve(affine[:3, :3], (corners - affine[:3, 3]).T).T
     low = np.clip(np.floor(index.min(axis=0)), 0, bone.shape).astype(int)
     high = np.clip(np.ceil(index.max(axis=0)) + 1, 0, bone.shape).astype(int)
+    up = int(np.argmax(np.abs(affine[2, :3])))
+    upward = affine[2, up] > 0
+    slices = np.moveaxis(bone, up, 2)
+    slices = slices if upward else slices[:, :, ::-1]
+    end = end_of_scan(slices, float(np.linalg.norm(affine[:3, up])))
+    if upward:
+        high[up] = min(high[up], end)
+    else:
+        low[up] = max(low[up], bone.shape[up] - end)
     return (slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2]))
 
 

@@ -12,7 +12,16 @@ from monai_sparse_refine.transforms.vault import RIM_DEG, Vault
 
 __all__ = ["DEFECT_KINDS", "DEFECT_SIZES_MM", "Defect", "draw_defect"]
 
-DEFECT_KINDS = ("bilateral", "frontoorbital", "parietotemporal", "random", "cube", "anywhere", "burred")
+DEFECT_KINDS = (
+    "bilateral",
+    "frontoorbital",
+    "parietotemporal",
+    "random",
+    "cube",
+    "anywhere",
+    "burred",
+    "cap",
+)
 
 # Mean radius of the hole along the surface; half the side of the cube.
 DEFECT_SIZES_MM = {
@@ -23,6 +32,7 @@ DEFECT_SIZES_MM = {
     "cube": (22.0, 42.0),
     "anywhere": (14.0, 40.0),
     "burred": (20.0, 44.0),
+    "cap": (26.0, 64.0),
 }
 
 # Bone nearer to the centre than this share of the vault's radius is not vault.
@@ -253,4 +263,19 @@ def _cube(centre: np.ndarray, size: float, kind: str, random: np.random.Generato
     return outline, 1.75 * max(half) + drill
 
 
-_OUTLINES = {"random": _cluster, "anywhere": _anywhere, "cube": _cube, "burred": _burred}
+def _cap(centre: np.ndarray, size: float, kind: str, random: np.random.Generator) -> tuple[Outline, float]:
+    """All beyond a plane that lies about across the line from the middle of the head."""
+    radius = float(np.linalg.norm(centre))
+    normal = centre / radius
+    sideways, _ = _tangents(normal, random.uniform(0.0, np.pi))
+    tilt = np.deg2rad(random.normal(0.0, 8.0))
+    across = (np.cos(tilt) * normal + np.sin(tilt) * sideways).astype(np.float32)
+    depth = radius * np.cos(size / radius)
+
+    def outline(local: np.ndarray) -> np.ndarray:
+        return np.asarray(depth - local @ across)
+
+    return outline, 1.35 * size
+
+
+_OUTLINES = {"random": _cluster, "anywhere": _anywhere, "cube": _cube, "burred": _burred, "cap": _cap}

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.transforms.inpaint import inpaint_tension
+from monai_sparse_refine.transforms.scan_end import end_of_scan
 from monai_sparse_refine.transforms.vault import Vault, vault_of
 from monai_sparse_refine.transforms.vault_trend import mean_trend
 from monai_sparse_refine.volume import as_tensor
@@ -73,7 +74,7 @@ def interpolate_vault(bone: np.ndarray, affine: np.ndarray, *, below_mm: float =
     if box is None:
         return empty
     (left, back, bottom), (right, front, top) = box
-    end = min(top, _end_of_scan(bone, float(spacing[2])))
+    end = min(top, end_of_scan(bone, float(spacing[2])))
     for start in range(bottom, end, _SLAB):
         slab = np.argwhere(~bone[left:right, back:front, start : min(start + _SLAB, end)])
         slab += np.array([left, back, start])
@@ -233,18 +234,6 @@ def _box_of_hole(
     index = (corners - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T
     first = np.maximum(np.floor(index.min(axis=0)), 0).astype(int)
     return first, np.minimum(np.ceil(index.max(axis=0)) + 1, shape).astype(int)
-
-
-def _end_of_scan(bone: np.ndarray, slice_mm: float) -> int:
-    """First slice beyond the scan (its last axis runs up): above a scan cut off below the vertex is no hole.
-
-    Such a scan ends with a full ring of bone, a whole head with a small cap, a hole at the vertex with a ragged
-    rim.
-    """
-    count = np.count_nonzero(bone, axis=(0, 1))
-    top = int(np.flatnonzero(count)[-1])
-    below = count[max(0, top - round(20.0 / slice_mm)) : top + 1]
-    return top + 1 if count[top] > 0.5 * below.max() else bone.shape[2]
 
 
 def _polar(

@@ -35,6 +35,9 @@ class RandWarpMask(RandomizableTransform):
         threshold: a voxel of the result is foreground from this interpolated value on.
         coarse_mm: a mask with a longer voxel side is too coarse to be interpolated (thin bone would not survive):
             it is flipped, and its voxel size scaled, by the affine alone. None: never.
+        crop_end: crop a mask that goes on to the last slice of the third axis, as that of a head whose scan ends
+            below the vertex, to the slices below what was not scanned. Its end would be tilted and wavy else, as no
+            scan's is.
     """
 
     backend = [TransformBackends.TORCH]
@@ -50,6 +53,7 @@ class RandWarpMask(RandomizableTransform):
         flip_prob: float = 0.5,
         threshold: float = 0.45,
         coarse_mm: float | None = None,
+        crop_end: bool = False,
     ) -> None:
         RandomizableTransform.__init__(self, prob)
         self.scale = scale
@@ -59,6 +63,7 @@ class RandWarpMask(RandomizableTransform):
         self.flip_prob = flip_prob
         self.threshold = threshold
         self.coarse_mm = coarse_mm
+        self.crop_end = crop_end
         self.factors = np.ones(3)
         self.linear = np.eye(3)
         self.seed = 0
@@ -87,18 +92,35 @@ class RandWarpMask(RandomizableTransform):
         """Deform a [C, X, Y, Z] mask; a MetaTensor's affine gives the spacing (else 1 mm)."""
         if randomize:
             self.randomize()
+        warped, end = self.deform(mask)
+        return warped[..., :end]
+
+    def deform(self, mask: Tensor) -> tuple[Tensor, int]:
+        """Repeat the last draw's deformation on a [C, X, Y, Z] mask.
+
+        Returns:
+            The mask on its whole grid, and its first slice beyond what was scanned.
+        """
         if not self._do_transform:
-            return mask
+            return mask, mask.shape[-1]
         affine = mask.affine if isinstance(mask, MetaTensor) else torch.eye(4)
         spacing = torch.as_tensor(affine_to_spacing(affine, r=3)).float()
         plain = as_tensor(mask)
         if self.coarse_mm is not None and float(spacing.max()) > self.coarse_mm:
-            return self._scale_grid(plain, affine)
+            return self._scale_grid(plain, affine), mask.shape[-1]
         field = self._field(plain.shape[1:], spacing)  # (1, X, Y, Z, 3) mm from the centre, in the source
         half = torch.tensor([float(n) for n in plain.shape[1:]]) * spacing / 2
         grid = (field / half).flip(-1)  # grid_sample wants the last axis first
-        warped = F.grid_sample(plain[None].float(), grid, mode="bilinear", align_corners=False)[0]
-        return convert_to_dst_type((warped >= self.threshold).to(plain.dtype), mask)[0]
+        values = F.grid_sample(plain[None].float(), grid, mode="bilinear", align_corners=False)[0]
+        warped = (values >= self.threshold).to(plain.dtype)
+        end = mask.shape[-1]
+        if self.crop_end and bool(plain[..., -1].any()):
+            columns = (warped != 0).any(dim=0).any(dim=-1)  # (X, Y): where there is bone at some height
+            # A slice's last half voxel is interpolated with the nothing beyond.
+            outside = field[0, ..., 2][columns] > half[2] - spacing[2] / 2
+            beyond = outside.any(dim=0).nonzero()
+            end = max(1, int(beyond[0])) if len(beyond) else end
+        return convert_to_dst_type(warped, mask)[0], end
 
     def _scale_grid(self, plain: Tensor, affine: Tensor) -> MetaTensor:
         """The same voxels, flipped and with another size, about the middle of the volume."""
@@ -128,7 +150,7 @@ class RandWarpMask(RandomizableTransform):
 
 
 class RandWarpMaskd(MapTransform, RandomizableTransform):
-    """Dictionary version of :class:`RandWarpMask`: the same deformation for every key."""
+    """Dictionary version of :class:`RandWarpMask`: the same deformation for every key, cropped as the first."""
 
     backend = RandWarpMask.backend
 
@@ -144,6 +166,7 @@ class RandWarpMaskd(MapTransform, RandomizableTransform):
         flip_prob: float = 0.5,
         threshold: float = 0.45,
         coarse_mm: float | None = None,
+        crop_end: bool = False,
         allow_missing_keys: bool = False,
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
@@ -157,6 +180,7 @@ class RandWarpMaskd(MapTransform, RandomizableTransform):
             flip_prob=flip_prob,
             threshold=threshold,
             coarse_mm=coarse_mm,
+            crop_end=crop_end,
         )
 
     def set_random_state(
@@ -169,8 +193,11 @@ class RandWarpMaskd(MapTransform, RandomizableTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         out = dict(data)
         self.warp.randomize()
+        end = None
         for key in self.key_iterator(out):
-            out[key] = self.warp(out[key], randomize=False)
+            warped, own_end = self.warp.deform(out[key])
+            end = own_end if end is None else end
+            out[key] = warped[..., :end]
         return out
 
 

@@ -114,6 +114,35 @@ def test_a_hole_anywhere_also_takes_bone_below_the_vault(skull: MetaTensor) -> N
     assert all(ndimage.label(hole, structure=TOUCHING)[1] == 1 for hole in holes)
 
 
+def test_a_cap_is_what_lies_beyond_a_plane(skull: MetaTensor) -> None:
+    for seed in range(3):
+        transform = cut("cap", seed, size_mm=(40.0, 50.0), border_roughness_mm=0.0)
+        implant = removed(skull, transform(skull))
+        vault = transform.defect.vault
+        taken = vault.local(world(implant, skull))
+        rest = vault.local(world((skull[0].numpy() != 0) & ~implant, skull))
+        normal = vault.local(np.asarray(transform.centre_mm)[None])[0]
+        rest = rest[np.linalg.norm(rest, axis=1) > 0.8 * vault.model_radius(rest)]
+        # The two lie on either side of a plane that stands nearly across the line from the middle of the head.
+        best = min(_overlap(taken, rest, normal, turn) for turn in _turns())
+        assert best < 4.0, "voxels of 2 mm and loose chips"
+
+
+def _turns() -> list[tuple[float, float]]:
+    angles = np.deg2rad(np.arange(-24.0, 25.0, 2.0))
+    return [(float(a), float(b)) for a in angles for b in angles]
+
+
+def _overlap(taken: np.ndarray, rest: np.ndarray, normal: np.ndarray, turn: tuple[float, float]) -> float:
+    """How far in mm the two reach past each other along the normal, turned by two angles."""
+    normal = normal / np.linalg.norm(normal)
+    one = np.cross(normal, (0.3, 0.9, 0.2))
+    one /= np.linalg.norm(one)
+    axis = normal + np.tan(turn[0]) * one + np.tan(turn[1]) * np.cross(normal, one)
+    axis /= np.linalg.norm(axis)
+    return float(np.quantile(rest @ axis, 0.999) - np.quantile(taken @ axis, 0.01))
+
+
 def test_a_hole_anywhere_is_a_cluster_or_a_patch(skull: MetaTensor) -> None:
     outlines = set()
     for seed in range(12):

@@ -54,6 +54,23 @@ def test_the_head_is_kept_and_the_shoulders_go(head, axes):
     assert int(back.sum()) == int(head.sum()) and bool((back <= whole).all())
 
 
+@pytest.mark.parametrize("axes", ["RAS", "IPL"])
+def test_padding_above_the_end_of_a_scan_goes(head, axes):
+    """A head cut off level below its vertex, in a volume that goes on: what is missing above is no hole."""
+    top = int(np.flatnonzero(as_mask(head).any(axis=(0, 1)))[-1])
+    end = top - round(30 / SPACING)
+    padded = MetaTensor(head.as_tensor().clone(), affine=head.affine)
+    padded[..., end:] = 0
+    turned = Orientationd("image", axcodes=axes, labels=None)({"image": padded})["image"]
+    turned.applied_operations.clear()
+    transform = CropHeadd("image")
+    out = transform({"image": turned})["image"]
+    back = Orientationd("image", axcodes="RAS", labels=None)({"image": out})["image"]
+    assert back.shape[-1] == end and int(back.sum()) == int(padded.sum())
+    torch.testing.assert_close(back.affine, padded.affine)
+    assert torch.equal(transform.inverse({"image": out})["image"].as_tensor(), turned.as_tensor())
+
+
 def test_a_volume_without_a_vault_stays_as_it_is():
     cube = MetaTensor(torch.zeros(1, 200, 8, 8), affine=torch.diag(torch.tensor([4.0, 4, 4, 1])))
     cube[:, :4, :4, :4] = 1

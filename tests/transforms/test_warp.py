@@ -58,6 +58,33 @@ def test_dictionary_version_warps_all_keys_alike():
     np.testing.assert_allclose(data["a"].affine, _ball().affine)
 
 
+def test_the_end_of_a_scan_stays_level():
+    cut_off = _ball()[..., :28]
+    for seed in range(5):
+        warp = RandWarpMask(crop_end=True).set_random_state(seed)
+        warped = warp(cut_off)
+        whole, end = warp.deform(cut_off)
+        assert warped.shape[1:3] == cut_off.shape[1:3] and warped.shape[-1] == end < 28
+        assert torch.equal(whole.as_tensor()[..., :end], warped.as_tensor())
+        # Where it ends there is bone all over the cut: a disc as wide as that of the slice below.
+        last, below = (int(warped[..., z].sum()) for z in (-1, -2))
+        assert last > 0.8 * below  # a ball narrows
+        assert torch.equal(warped.affine, cut_off.affine)
+
+
+def test_a_head_that_ends_below_the_last_slice_is_not_cropped():
+    warped = RandWarpMask(crop_end=True).set_random_state(0)(_ball())
+    assert warped.shape == _ball().shape
+    assert RandWarpMask().set_random_state(0)(_ball()[..., :28]).shape[-1] == 28
+
+
+def test_dictionary_version_crops_all_keys_as_the_first():
+    first, second = _ball()[..., :28], _ball()[..., :28]
+    second[..., 10:] = 0
+    out = RandWarpMaskd(["a", "b"], crop_end=True).set_random_state(5)({"a": first, "b": second})
+    assert out["a"].shape == out["b"].shape and out["a"].shape[-1] < 28
+
+
 def test_a_coarse_mask_keeps_its_voxels_and_changes_its_grid():
     mask = torch.zeros(1, 6, 6, 6, dtype=torch.uint8)
     mask[0, 1, 3, 5] = 1
