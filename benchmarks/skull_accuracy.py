@@ -21,6 +21,7 @@ import torch
 from benchmarks.command_line import command_line
 from benchmarks.skull_baselines import BASELINES, Method
 from benchmarks.skull_cases import BUNDLE, SEEN_KINDS, TEST_KINDS, UNSEEN_KINDS, SkullCase, skull_cases
+from benchmarks.skull_earlier import with_earlier_rows
 from benchmarks.skull_networks import (
     BundleMethod,
     as_it_is,
@@ -38,7 +39,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 SCANS = ("invesalius_cranium_skull", "philips_skullphantom_bone1mm_skull")
 FIRST_SEED = 90_000  # phantoms of training have smaller seeds
 FINE = "patients, interpolated to 1.5 mm"
-OURS = "ours"
+IDENTITY, OURS = "identity (hole left open)", "ours"
 DENSE, SHORT = "dense twin, short", "ours, short"
 PAPER, PRUNED_LESS = "paper's ch1 recipe, short", "paper's ch1 recipe, pruned less, short"
 # What is trained as shortly as the baselines saw one grid, which it is scored on.
@@ -67,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             worst.consider(*item)
     if not rows:
         raise SystemExit("error: no test case; give --patients, --fine, --scans or --phantoms")
+    if options.earlier:
+        rows = or_exit(with_earlier_rows, rows, options.earlier, identity=IDENTITY)
     folder = Path(options.output)
     write_case_table(rows, folder / "skull_accuracy.csv")
     pictures = worst.draw(folder / "pictures")
@@ -114,6 +117,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--short-weights", help="weights of the bundle's network, trained as shortly as those"
     )
+    parser.add_argument(
+        "--earlier", help="earlier skull_accuracy.csv of the same holes: all other methods' rows come from it"
+    )
     parser.add_argument("--engine", default="auto", help="auto, native or minkowski")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--jobs", type=int, default=1, help="processes that share the skulls")
@@ -134,7 +140,14 @@ def _methods(options: argparse.Namespace) -> tuple[dict[str, Method], list[str]]
         (OURS, ours, "--weights", as_it_is),
     ]
     methods, notes = dict(BASELINES), []
+    if options.earlier:
+        methods = {IDENTITY: BASELINES[IDENTITY]}
+        notes.append(
+            "The bundle's row was scored anew, all others are of an earlier table of the same holes."
+        )
     for name, weights, option, network in wanted:
+        if weights is None and options.earlier and name != OURS:
+            continue
         if weights is None:
             notes.append(f'The row "{name}" is left out: no weights were given ({option}).')
             continue

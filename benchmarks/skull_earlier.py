@@ -1,0 +1,56 @@
+"""Rows of an earlier accuracy table beside new ones: short trainings of hours need not be repeated for new weights."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai_sparse_refine.errors import InputError
+
+__all__ = ["with_earlier_rows"]
+
+_HOLE = ("test_set", "grid", "case", "kind")
+
+
+def with_earlier_rows(
+    rows: Sequence[Mapping[str, Any]], earlier: str | Path, *, identity: str
+) -> list[dict[str, Any]]:
+    """New rows with those of other methods from an earlier table of the same holes, each hole's in that table's order.
+
+    Args:
+        rows: new rows, with one of the method `identity` for every hole.
+        earlier: CSV that ``benchmarks.skull_accuracy`` wrote.
+        identity: the method that leaves the hole open. Its reconstruction error is the hole's size, by which the
+            holes are told to be the same.
+
+    Raises:
+        InputError: for a hole that is not in the earlier table, or was another.
+    """
+    with Path(earlier).open(newline="", encoding="utf-8") as stream:
+        before = list(csv.DictReader(stream))
+    old_holes = _by_hole(before)
+    merged = []
+    for hole, new in _by_hole(rows).items():
+        old = old_holes.get(hole, {})
+        if identity not in old or not _same(new[identity]["re_percent"], old[identity]["re_percent"]):
+            raise InputError(
+                f"{earlier} has no such hole: {', '.join(hole)}; score all methods anew, without --earlier"
+            )
+        merged += [dict(new.get(name, row)) for name, row in old.items()]
+        merged += [dict(row) for name, row in new.items() if name not in old]
+    return merged
+
+
+def _by_hole(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, ...], dict[str, Mapping[str, Any]]]:
+    """Rows by hole and method."""
+    holes: dict[tuple[str, ...], dict[str, Mapping[str, Any]]] = {}
+    for row in rows:
+        holes.setdefault(tuple(str(row[name]) for name in _HOLE), {})[str(row["method"])] = row
+    return holes
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two figures agree in the digits that a table keeps."""
+    return abs(float(one) - float(other)) <= 1e-4 * abs(float(one))
