@@ -155,7 +155,7 @@ def training_loader(options: argparse.Namespace, rank: int, world: int) -> DataL
     cases = skulls(options, first_seed=0, count=options.phantoms)
     steps = [
         *load(options, "label"),
-        RandWarpMaskd("label"),
+        RandWarpMaskd("label", crop_end=True),
         CopyItemsd("label", names="image"),
         RandCranialDefectd("image", kinds=("bilateral", "parietotemporal", "random")),
         SelectItemsd(["image", "label"]),
