@@ -3,13 +3,16 @@
     python -m benchmarks.skull_shapes --patients DIR --fine FINE/validation
 
 Balls, a box along the head's axes, a cylinder, two balls at once, a wedge, balls at orbit and occiput, and a head cut
-off level below the vertex. It is a test of habits: a network may have learned what the drawn holes have in common.
+off level below the vertex. It is a test of habits: a network may have learned what the drawn holes have in common. And
+the complete skulls themselves, in which nothing is to be found.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +33,12 @@ from monai_sparse_refine.volume import as_mask, spacing_of
 
 OURS = "ours"
 LEVEL = "top cut off level"
+WHOLE = "none"
 SHOWN = ("implant_dice", "border_dice", "hd95_mm", "closed", "outside_percent")
 LEAST_ML = 1.5  # a smaller hole says little
+Row = dict[str, Any]
+# Name of the test set, the skull's place in it, the skull.
+Task = tuple[str, int, dict[str, Any]]
 _WALL_SHARE = 0.7  # bone nearer to the middle than this share of the vault's radius is not its wall
 _LEVEL_MM = 25.0
 
@@ -39,27 +46,61 @@ _LEVEL_MM = 25.0
 def main(arguments: Sequence[str] | None = None) -> None:
     """Score every hole and write ``skull_shapes.md`` and ``.csv``."""
     options = _options(arguments)
-    methods: dict[str, Method] = dict(BASELINES)
-    methods[OURS] = BundleMethod(options.bundle, weights=options.weights, engine=options.engine)
-    rows = []
-    for test_set, skulls in _test_sets(options).items():
-        for number, skull in enumerate(skulls):
-            for case in shape_cases(test_set, skull, seed=options.seed + number):
-                row = {"test_set": test_set, "case": case.name, "shape": case.kind, "ml": case.size_mm}
-                rows += [
-                    {**row, "method": name, **score(case, method(case.defective))}
-                    for name, method in methods.items()
-                ]
-                print(test_set, case.name, case.kind, flush=True)
+    tasks = [
+        (test_set, number, skull)
+        for test_set, skulls in _test_sets(options).items()
+        for number, skull in enumerate(skulls)
+    ]
+    rows, whole = _scored(options, tasks)
     if not rows:
         raise SystemExit("error: no case; give --patients or --fine")
     folder = Path(options.output)
-    write_case_table(rows, folder / "skull_shapes.csv")
+    write_case_table([*rows, *whole], folder / "skull_shapes.csv")
     with atomic_path(folder / "skull_shapes.md") as temporary:
         command = command_line("skull_shapes", arguments)
-        page = _page(rows, list(methods), part=options.part, command=command)
+        page = _page(
+            rows,
+            whole,
+            list(dict.fromkeys(row["method"] for row in rows)),
+            part=options.part,
+            command=command,
+        )
         temporary.write_text(page, encoding="utf-8")
     print(f"written: {folder / 'skull_shapes.md'} and .csv")
+
+
+def _methods(options: argparse.Namespace) -> dict[str, Method]:
+    return {**BASELINES, OURS: BundleMethod(options.bundle, weights=options.weights, engine=options.engine)}
+
+
+def _scored(options: argparse.Namespace, tasks: Sequence[Task]) -> tuple[list[Row], list[Row]]:
+    """Rows of all skulls' holes and of the complete skulls, scored in so many processes as were asked for."""
+    jobs = max(1, min(options.jobs, len(tasks)))
+    if jobs == 1:
+        found = _score_part(options, tasks)
+    else:
+        parts = [tasks[first::jobs] for first in range(jobs)]
+        with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+            done = list(pool.map(_score_part, [options] * jobs, parts))
+        found = [done[place % jobs][place // jobs] for place in range(len(tasks))]
+    return [row for rows, _ in found for row in rows], [row for _, rows in found for row in rows]
+
+
+def _score_part(options: argparse.Namespace, tasks: Sequence[Task]) -> list[tuple[list[Row], list[Row]]]:
+    """For every skull, the rows of its holes and those of itself."""
+    methods = _methods(options)
+    found = []
+    for test_set, number, skull in tasks:
+        rows: list[Row] = []
+        for case in shape_cases(test_set, skull, seed=options.seed + number):
+            row = {"test_set": test_set, "case": case.name, "shape": case.kind, "ml": case.size_mm}
+            rows += [
+                {**row, "method": name, **score(case, method(case.defective))}
+                for name, method in methods.items()
+            ]
+            print(test_set, case.name, case.kind, flush=True)
+        found.append((rows, list(_added(test_set, skull, methods))))
+    return found
 
 
 def shape_cases(test_set: str, skull: Mapping[str, Any], *, seed: int) -> Iterator[SkullCase]:
@@ -158,11 +199,29 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--bundle", default=str(BUNDLE), help="bundle to score")
     parser.add_argument("--weights", help="its weights; the bundle's own by default")
     parser.add_argument("--engine", default="auto", help="auto, native or minkowski")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that share the skulls")
     parser.add_argument("--output", default="docs/results", help="folder to write to")
     return parser.parse_args(arguments)
 
 
-def _page(rows: Sequence[dict[str, Any]], methods: Sequence[str], *, part: str, command: str) -> str:
+def _added(test_set: str, skull: Mapping[str, Any], methods: Mapping[str, Method]) -> Iterator[Row]:
+    """What each method adds to a complete skull, in ml."""
+    complete = complete_skull(skull)
+    voxel_ml = float(np.prod(spacing_of(complete))) / 1000.0
+    for name, method in methods.items():
+        ml = np.count_nonzero(as_mask(method(complete))) * voxel_ml
+        row = {"test_set": test_set, "case": skull["name"], "shape": WHOLE, "ml": 0.0}
+        yield {**row, "method": name, "added_ml": ml}
+
+
+def _page(
+    rows: Sequence[Row],
+    whole: Sequence[Row],
+    methods: Sequence[str],
+    *,
+    part: str,
+    command: str,
+) -> str:
     columns = [column for column in COLUMNS if column.name in SHOWN]
     lines = [
         "# Skull completion: holes of other shapes",
@@ -191,7 +250,21 @@ def _page(rows: Sequence[dict[str, Any]], methods: Sequence[str], *, part: str, 
             for shape in dict.fromkeys(row["shape"] for row in mine)
         ]
         lines += ["", f"## {test_set}, mean implant DSC by shape", "", markdown_table(["", *methods], shapes)]
+        found = [row for row in whole if row["test_set"] == test_set]
+        lines += ["", f"## {test_set}, complete: {len(found) // len(methods)} skulls", ""]
+        lines.append(_added_table(found, methods))
     return "\n".join(lines) + "\n"
+
+
+def _added_table(rows: Sequence[Mapping[str, Any]], methods: Sequence[str]) -> str:
+    """How many complete skulls get an implant, and how large it is where they do."""
+    table = []
+    for name in methods:
+        added = [float(row["added_ml"]) for row in rows if row["method"] == name]
+        false = [ml for ml in added if ml > 0]
+        sizes = f"{np.median(false):.1f} / {max(false):.1f}" if false else "none"
+        table.append([name, f"{len(false)} of {len(added)}", sizes])
+    return markdown_table(["", "get an implant", "ml of it (median / most)"], table)
 
 
 def _dice(rows: Sequence[Mapping[str, Any]], shape: str, method: str) -> str:

@@ -62,10 +62,14 @@ def test_command_scores_every_hole_by_every_method(folder, tmp_path):
     )
     rows = list(csv.DictReader((tmp_path / "skull_shapes.csv").open()))
     shapes = {row["shape"] for row in rows}
+    assert "none" in shapes and all(float(row["added_ml"]) >= 0 for row in rows if row["shape"] == "none")
+    rows = [row for row in rows if row["shape"] != "none"]
+    shapes -= {"none"}
     assert len(rows) == 5 * len(shapes) and {row["method"] for row in rows} >= {"ours", "mirror image"}
     assert all(float(row["implant_dice"]) == 0 for row in rows if row["method"].startswith("identity"))
     page = (tmp_path / "skull_shapes.md").read_text()
-    assert f"{LEVEL}: 1 holes" in page and all(shape in page for shape in shapes)
+    assert f"{LEVEL}: 1 holes" in page and "complete: 1 skulls" in page
+    assert "| identity (hole left open) | 0 of 1 | none |" in page and all(shape in page for shape in shapes)
 
 
 def test_nothing_to_score_is_told(tmp_path):
