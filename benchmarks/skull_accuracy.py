@@ -143,7 +143,8 @@ def _methods(options: argparse.Namespace) -> tuple[dict[str, Method], list[str]]
     if options.earlier:
         methods = {IDENTITY: BASELINES[IDENTITY]}
         notes.append(
-            "The bundle's row was scored anew, all others are of an earlier table of the same holes."
+            "The bundle's row was scored anew; all others are of an earlier table of the same holes, whose "
+            "command the model card has."
         )
     for name, weights, option, network in wanted:
         if weights is None and options.earlier and name != OURS:
