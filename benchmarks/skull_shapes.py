@@ -228,6 +228,7 @@ def _page(
         "",
         "Cells are `median / mean / worst` over holes that neither training nor the accuracy table draws, in",
         f"patients of the split's {part} part. Those below {LEAST_ML} ml, as where a scan ends first, are left out.",
+        f'But for "{LEVEL}": training cuts caps too, though seldom one just there.',
         f"Made by `{command}`; every hole is in [skull_shapes.csv](skull_shapes.csv).",
     ]
     for test_set in dict.fromkeys(row["test_set"] for row in rows):
