@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-from monai_sparse_refine.volume import bounding_box
+from monai_sparse_refine.transforms.near_distance import distance_to
+from monai_sparse_refine.volume import bounding_box, surface
 
 __all__ = ["film_on_cut"]
 
@@ -49,11 +50,12 @@ def film_on_cut(
     if box is None:
         return film
     near, solid = implant[box], bone[box]
-    free = difference[box] & ~near
-    free &= ndimage.distance_transform_edt(~near, sampling=mm) <= reach_mm
-    index = np.argwhere(free)
+    index = np.argwhere(difference[box] & ~near)
+    index = index[np.isfinite(distance_to(index, np.argwhere(surface(near)), mm, reach_mm))]
     if not len(index):
         return film
+    free = np.zeros_like(near)
+    free[tuple(index.T)] = True
     start = np.array([side.start for side in box])
     outward = _unit((index + start - np.asarray(middle)) * mm)
     to_middle = (np.argwhere(near).mean(axis=0) - index) * mm

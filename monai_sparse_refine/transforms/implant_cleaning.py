@@ -6,41 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage
-from scipy.spatial import cKDTree
 
 from monai_sparse_refine.transforms.cut_film import film_on_cut
+from monai_sparse_refine.transforms.near_distance import distance_to
 from monai_sparse_refine.volume import bounding_box, surface
 
 __all__ = ["clean_implant", "through_wall"]
 
-# Points looked up at a time: bounds the memory where a network fills the whole volume.
-CHUNK = 1_000_000
 # On coarser grids a wall has two or three voxels, and no cut face of its own.
 _FILM_FINEST_MM = 2.0
-
-
-def _distance(points: np.ndarray, targets: np.ndarray, spacing: np.ndarray, limit: float) -> np.ndarray:
-    """Distance in mm from every voxel to the nearest target voxel; infinite beyond the limit.
-
-    Args:
-        points: voxel indices (N, 3).
-        targets: voxel indices (M, 3).
-        spacing: mm (3,).
-        limit: mm up to which the distance is wanted.
-
-    Returns:
-        Distances (N,).
-    """
-    distances = np.full(len(points), np.inf)
-    if len(targets):
-        tree = cKDTree(targets * spacing)
-        for start in range(0, len(points), CHUNK):
-            chunk = slice(start, start + CHUNK)
-            # The bound is exclusive; a hair more makes it inclusive.
-            distances[chunk] = tree.query(
-                points[chunk] * spacing, distance_upper_bound=limit * (1 + 1e-9) + 1e-9
-            )[0]
-    return distances
 
 
 def clean_implant(
@@ -137,32 +111,58 @@ def clean_implant(
 def _bridge(
     difference: np.ndarray, defective: np.ndarray, mm: np.ndarray, core_mm: float, lip_mm: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Core, and core with what ties it to the bone: steps 1 and 2 of `clean_implant`."""
+    """Core, and core with what ties it to the bone: steps 1 and 2 of `clean_implant`.
+
+    Most of a difference is noise on the bone all over the head, and most bone is far from the hole: distances are
+    measured where they can matter alone.
+    """
     points = np.argwhere(difference)  # (N, 3)
-    to_bone = _distance(points, np.argwhere(surface(defective)), mm, core_mm)  # (N,)
-    is_core = to_bone >= core_mm
     core = np.zeros_like(difference)
-    core[tuple(points[is_core].T)] = True
-    rest, to_bone = points[~is_core], to_bone[~is_core]
+    deep = points[~_touches(points, defective)]
+    core[tuple(deep[_to_bone(deep, defective, mm, core_mm) >= core_mm].T)] = True
+    kept = core.copy()
+    box = bounding_box(core, margin=[int(n) + 1 for n in np.ceil(2 * core_mm / mm)])
+    if box is None:
+        return core, kept
+    start = np.array([side.start for side in box])
+    rest = np.argwhere(difference[box] & ~core[box])
     # Only the core's own surface can be the nearest to a voxel outside it.
-    to_core = _distance(rest, np.argwhere(surface(core)), mm, 2 * core_mm)
-    near = np.isfinite(to_core)
+    to_core = distance_to(rest, np.argwhere(surface(core[box])), mm, 2 * core_mm)
+    rest, to_core = rest[np.isfinite(to_core)] + start, to_core[np.isfinite(to_core)]
     # The nearest bone voxel's centre is one voxel inside the bone, hence the extra voxel between core and
     # bone.
-    tied = near & (to_core + to_bone <= core_mm + lip_mm)
-    kept = core.copy()
+    tied = to_core + _to_bone(rest, defective, mm, core_mm) <= core_mm + lip_mm
     kept[tuple(rest[tied].T)] = True
-    reach = [int(n) + 1 for n in np.ceil(2 * core_mm / mm)]
-    box = bounding_box(core, margin=reach)
-    if box is not None:
-        thick = np.zeros_like(difference)
-        # An axis of one slice cannot be two voxels thick.
-        block = np.ones([min(2, size) for size in difference.shape], dtype=bool)
-        thick[box] = ndimage.binary_opening(difference[box], structure=block)
-        corner = rest[near & ~tied]
-        corner = corner[thick[tuple(corner.T)]]
-        kept[tuple(corner.T)] = True
+    thick = np.zeros_like(difference)
+    # An axis of one slice cannot be two voxels thick.
+    block = np.ones([min(2, size) for size in difference.shape], dtype=bool)
+    thick[box] = ndimage.binary_opening(difference[box], structure=block)
+    corner = rest[~tied]
+    corner = corner[thick[tuple(corner.T)]]
+    kept[tuple(corner.T)] = True
     return core, kept
+
+
+def _touches(points: np.ndarray, bone: np.ndarray) -> np.ndarray:
+    """Whether a voxel outside the bone has some of it on one of its six faces: (N, 3) -> bool (N,)."""
+    touches = np.zeros(len(points), dtype=bool)
+    for axis, size in enumerate(bone.shape):
+        for step in (-1, 1):
+            beside = list(points.T)
+            beside[axis] = np.clip(beside[axis] + step, 0, size - 1)
+            touches |= bone[tuple(beside)]
+    return touches
+
+
+def _to_bone(points: np.ndarray, bone: np.ndarray, mm: np.ndarray, limit: float) -> np.ndarray:
+    """Distance in mm from every voxel (N, 3) to the nearest voxel of bone, infinite beyond the limit: (N,)."""
+    if not len(points):
+        return np.zeros(0)
+    margin = np.ceil(limit / mm).astype(int) + 1
+    first = np.maximum(points.min(axis=0) - margin, 0)
+    last = points.max(axis=0) + margin + 1
+    near = bone[tuple(slice(low, high) for low, high in zip(first, last, strict=True))]
+    return distance_to(points - first, np.argwhere(surface(near)), mm, limit)
 
 
 def _corners(difference: np.ndarray, implant: np.ndarray, bone: np.ndarray, reach: int) -> np.ndarray:
@@ -216,7 +216,7 @@ def through_wall(
         return joined
     start = np.array([side.start for side in box])
     points = np.argwhere(candidates[box] & ~implant[box])
-    points = points[np.isfinite(_distance(points, np.argwhere(surface(implant[box])), mm, reach_mm))]
+    points = points[np.isfinite(distance_to(points, np.argwhere(surface(implant[box])), mm, reach_mm))]
     # A film on the bone is at least a voxel thick.
     through = max(through_mm, 1.5 * float(mm.max()))
     free = implant[box].copy()
