@@ -21,7 +21,7 @@ import torch
 from benchmarks.command_line import command_line
 from benchmarks.skull_baselines import BASELINES, Method
 from benchmarks.skull_cases import BUNDLE, SEEN_KINDS, TEST_KINDS, UNSEEN_KINDS, SkullCase, skull_cases
-from benchmarks.skull_earlier import with_earlier_rows
+from benchmarks.skull_earlier import read_rows, with_earlier_rows
 from benchmarks.skull_networks import (
     BundleMethod,
     as_it_is,
@@ -51,6 +51,7 @@ Task = tuple[str, dict[str, Any], int]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     options = _options(arguments)
+    earlier = or_exit(read_rows, options.earlier) if options.earlier else None
     methods, notes = or_exit(_methods, options)
     sets = or_exit(_test_sets, options)
     tasks = [
@@ -68,8 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             worst.consider(*item)
     if not rows:
         raise SystemExit("error: no test case; give --patients, --fine, --scans or --phantoms")
-    if options.earlier:
-        rows = or_exit(with_earlier_rows, rows, options.earlier, identity=IDENTITY)
+    if earlier is not None:
+        rows = or_exit(with_earlier_rows, rows, earlier, identity=IDENTITY)
     folder = Path(options.output)
     write_case_table(rows, folder / "skull_accuracy.csv")
     pictures = worst.draw(folder / "pictures")

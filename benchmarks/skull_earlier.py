@@ -9,34 +9,48 @@ from typing import Any
 
 from monai_sparse_refine.errors import InputError
 
-__all__ = ["with_earlier_rows"]
+__all__ = ["read_rows", "with_earlier_rows"]
 
 _HOLE = ("test_set", "grid", "case", "kind")
 
 
+def read_rows(path: str | Path) -> list[dict[str, Any]]:
+    """Rows of a CSV file that ``benchmarks.skull_accuracy`` wrote.
+
+    Raises:
+        InputError: if it is no such file.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(f"no such file: {file}")
+    with file.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    if not rows or not {*_HOLE, "method", "re_percent"} <= rows[0].keys():
+        raise InputError(f"{file} is no table of benchmarks.skull_accuracy")
+    return rows
+
+
 def with_earlier_rows(
-    rows: Sequence[Mapping[str, Any]], earlier: str | Path, *, identity: str
+    rows: Sequence[Mapping[str, Any]], earlier: Sequence[Mapping[str, Any]], *, identity: str
 ) -> list[dict[str, Any]]:
     """New rows with those of other methods from an earlier table of the same holes, each hole's in that table's order.
 
     Args:
         rows: new rows, with one of the method `identity` for every hole.
-        earlier: CSV that ``benchmarks.skull_accuracy`` wrote.
+        earlier: rows of the earlier table, from :func:`read_rows`.
         identity: the method that leaves the hole open. Its reconstruction error is the hole's size, by which the
             holes are told to be the same.
 
     Raises:
         InputError: for a hole that is not in the earlier table, or was another.
     """
-    with Path(earlier).open(newline="", encoding="utf-8") as stream:
-        before = list(csv.DictReader(stream))
-    old_holes = _by_hole(before)
+    old_holes = _by_hole(earlier)
     merged = []
     for hole, new in _by_hole(rows).items():
         old = old_holes.get(hole, {})
         if identity not in old or not _same(new[identity]["re_percent"], old[identity]["re_percent"]):
             raise InputError(
-                f"{earlier} has no such hole: {', '.join(hole)}; score all methods anew, without --earlier"
+                f"the earlier table has no such hole: {', '.join(hole)}; score all methods anew, without --earlier"
             )
         merged += [dict(new.get(name, row)) for name, row in old.items()]
         merged += [dict(row) for name, row in new.items() if name not in old]
