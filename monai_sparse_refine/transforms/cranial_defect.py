@@ -39,9 +39,8 @@ class RandCranialDefect(RandomizableTransform):
     Kinds: `bilateral`, a large hole across the midline; `frontoorbital`, forehead with the upper orbital rim;
     `parietotemporal`, one side; `random`, a cluster of overlapping balls; `cube`, a window with drilled
     corners; `anywhere`, a cluster of balls that may also lie on the face and the skull base and takes all bone it
-    meets; `burred`, a rounded patch with burr holes on its rim; `cap`, all beyond a plane; `orbital`, a cluster of
-    balls around an orbit, of the face too. The hole is drawn in world millimetres: spacing, flips and oblique
-    axes do not change it.
+    meets; `burred`, a rounded patch with burr holes on its rim; `cap`, all beyond a plane. The hole is drawn in
+    world millimetres: spacing, flips and oblique axes do not change it.
 
     Args:
         kinds: kinds to draw from, with equal chance.

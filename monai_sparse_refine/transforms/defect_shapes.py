@@ -21,7 +21,6 @@ DEFECT_KINDS = (
     "anywhere",
     "burred",
     "cap",
-    "orbital",
 )
 
 # Mean radius of the hole along the surface; half the side of the cube.
@@ -34,14 +33,13 @@ DEFECT_SIZES_MM = {
     "anywhere": (14.0, 40.0),
     "burred": (20.0, 44.0),
     "cap": (26.0, 64.0),
-    "orbital": (14.0, 36.0),
 }
 
 # Bone nearer to the centre than this share of the vault's radius is not vault.
-_WALL_SHARE = {"anywhere": 0.3, "orbital": 0.3}
+_WALL_SHARE = {"anywhere": 0.3}
 _VAULT_SHARE = 0.74
 # How far below the brow, the upper border of the face, a hole may go, in mm; the others stay above it.
-_BELOW_MM = {"frontoorbital": 12.0, "anywhere": 45.0, "orbital": 45.0}
+_BELOW_MM = {"frontoorbital": 12.0, "anywhere": 45.0}
 _CLEAR_MM = 4.0
 
 Outline = Callable[[np.ndarray], np.ndarray]
@@ -136,9 +134,6 @@ def _draw_direction(kind: str, extent: float, random: np.random.Generator) -> np
     if kind == "frontoorbital":
         azimuth = side * np.deg2rad(random.uniform(10.0, 30.0))
         elevation = np.deg2rad(RIM_DEG) + 0.58 * extent + np.deg2rad(random.uniform(-3.0, 4.0))
-    elif kind == "orbital":
-        azimuth = side * np.deg2rad(random.uniform(6.0, 58.0))
-        elevation = np.deg2rad(RIM_DEG + random.uniform(-16.0, 12.0))
     elif kind == "parietotemporal":
         azimuth = side * np.deg2rad(random.uniform(70.0, 118.0))
         elevation = np.deg2rad(random.uniform(14.0, 42.0))
@@ -283,11 +278,4 @@ def _cap(centre: np.ndarray, size: float, kind: str, random: np.random.Generator
     return outline, 1.35 * size
 
 
-_OUTLINES = {
-    "random": _cluster,
-    "anywhere": _anywhere,
-    "cube": _cube,
-    "burred": _burred,
-    "cap": _cap,
-    "orbital": _cluster,
-}
+_OUTLINES = {"random": _cluster, "anywhere": _anywhere, "cube": _cube, "burred": _burred, "cap": _cap}
