@@ -143,10 +143,6 @@ def _methods(options: argparse.Namespace) -> tuple[dict[str, Method], list[str]]
     methods, notes = dict(BASELINES), []
     if options.earlier:
         methods = {IDENTITY: BASELINES[IDENTITY]}
-        notes.append(
-            "The bundle's row was scored anew; all others are of an earlier table of the same holes, whose "
-            "command the model card has."
-        )
     for name, weights, option, network in wanted:
         if weights is None and options.earlier and name != OURS:
             continue
@@ -160,6 +156,12 @@ def _methods(options: argparse.Namespace) -> tuple[dict[str, Method], list[str]]
             overrides=None if name == OURS else SHORT_SPACING,
             device=options.device,
             engine=options.engine,
+        )
+    if options.earlier:
+        anew = ", ".join(f'"{name}"' for name in methods if name != IDENTITY)
+        notes.append(
+            f"Scored anew: {anew}; all other rows are of an earlier table of the same holes, whose command the "
+            "model card has."
         )
     return methods, notes
 

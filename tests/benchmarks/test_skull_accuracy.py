@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.skull_accuracy import FINE, main
 from benchmarks.skull_baselines import identity, interpolation, mirror
-from benchmarks.skull_cases import OWN_HOLES, own_hole, skull_cases
+from benchmarks.skull_cases import BUNDLE, OWN_HOLES, own_hole, skull_cases
 from benchmarks.skull_scores import COLUMNS, score, summary
 from monai_sparse_refine.data import phantom_cases, skull_phantom
 from monai_sparse_refine.metrics import dice
@@ -136,6 +136,21 @@ def test_processes_that_share_the_skulls_find_the_same(folder, tmp_path):
         tables.append([{name: value for name, value in row.items() if name != "seconds"} for row in rows])
     assert tables[0] == tables[1]
     assert len({row["case"] for row in tables[0]}) == 3
+
+
+def test_rows_of_given_weights_replace_those_of_an_earlier_table(folder, tmp_path):
+    arguments = f"--phantoms 1 --phantom-spacing 6 --phantom-dir {folder} --kinds random --pictures 0"
+    main(f"{arguments} --bundle {tmp_path / 'none'} --output {tmp_path}".split())
+    table = tmp_path / "skull_accuracy.csv"
+    earlier = list(csv.DictReader(table.open()))
+    weights = BUNDLE / "models" / "model.pt"
+    main(f"{arguments} --earlier {table} --short-weights {weights} --engine native --output {tmp_path}".split())
+    rows = {row["method"]: row for row in csv.DictReader(table.open())}
+    assert list(rows) == [*(row["method"] for row in earlier), "ours, short", "ours"]
+    assert [rows[row["method"]] for row in earlier[1:]] == earlier[1:], "only the open hole is scored again"
+    assert float(rows["ours"]["implant_dice"]) > 0.5
+    page = (tmp_path / "skull_accuracy.md").read_text()
+    assert 'Scored anew: "ours, short", "ours"; all other rows are of an earlier table' in page
 
 
 def test_of_fine_skulls_only_those_of_the_part_are_scored(tmp_path):
