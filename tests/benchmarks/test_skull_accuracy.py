@@ -144,7 +144,9 @@ def test_rows_of_given_weights_replace_those_of_an_earlier_table(folder, tmp_pat
     table = tmp_path / "skull_accuracy.csv"
     earlier = list(csv.DictReader(table.open()))
     weights = BUNDLE / "models" / "model.pt"
-    main(f"{arguments} --earlier {table} --short-weights {weights} --engine native --output {tmp_path}".split())
+    main(
+        f"{arguments} --earlier {table} --short-weights {weights} --engine native --output {tmp_path}".split()
+    )
     rows = {row["method"]: row for row in csv.DictReader(table.open())}
     assert list(rows) == [*(row["method"] for row in earlier), "ours, short", "ours"]
     assert [rows[row["method"]] for row in earlier[1:]] == earlier[1:], "only the open hole is scored again"
