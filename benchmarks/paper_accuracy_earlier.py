@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.earlier_rows import read_rows
 from benchmarks.skull_cases import SkullCase
 from monai_sparse_refine.errors import InputError
 
@@ -53,18 +53,14 @@ def read_table(path: str | Path) -> EarlierTable:
     Raises:
         InputError: if it is no such file.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise InputError(f"no such file: {file}")
-    with file.open(newline="", encoding="utf-8") as stream:
-        found = list(csv.DictReader(stream))
-    if not found or not {"skulls", "case", "method", "steps", *_NUMBERS} <= found[0].keys():
-        raise InputError(f"{file} is no table of benchmarks.paper_accuracy with a column of steps")
+    found = read_rows(
+        path, columns=("skulls", "case", "method", "steps", *_NUMBERS), made_by="benchmarks.paper_accuracy"
+    )
     rows = [_typed(row) for row in found if row["steps"]]
     steps: dict[tuple[str, str], dict[int, int]] = {}
     for row in rows:
         steps.setdefault((row["skulls"], row["method"]), {}).update(_steps(row["steps"]))
-    return EarlierTable(file, list(dict.fromkeys(row["method"] for row in rows)), rows, steps)
+    return EarlierTable(Path(path), list(dict.fromkeys(row["method"] for row in rows)), rows, steps)
 
 
 def steps_text(steps: Mapping[int, int], stage: int | None) -> str | None:

@@ -21,7 +21,7 @@ import torch
 from benchmarks.command_line import command_line
 from benchmarks.skull_baselines import BASELINES, Method
 from benchmarks.skull_cases import BUNDLE, SEEN_KINDS, TEST_KINDS, UNSEEN_KINDS, SkullCase, skull_cases
-from benchmarks.skull_earlier import read_rows, with_earlier_rows
+from benchmarks.skull_earlier import read_table, with_earlier_rows
 from benchmarks.skull_networks import (
     BundleMethod,
     as_it_is,
@@ -51,7 +51,7 @@ Task = tuple[str, dict[str, Any], int]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     options = _options(arguments)
-    earlier = or_exit(read_rows, options.earlier) if options.earlier else None
+    earlier = or_exit(read_table, options.earlier) if options.earlier else None
     methods, notes = or_exit(_methods, options)
     sets = or_exit(_test_sets, options)
     tasks = [

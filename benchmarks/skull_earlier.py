@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.earlier_rows import read_rows
 from monai_sparse_refine.errors import InputError
 
-__all__ = ["read_rows", "with_earlier_rows"]
+__all__ = ["read_table", "with_earlier_rows"]
 
 _HOLE = ("test_set", "grid", "case", "kind")
 
 
-def read_rows(path: str | Path) -> list[dict[str, Any]]:
+def read_table(path: str | Path) -> list[dict[str, Any]]:
     """Rows of a CSV file that ``benchmarks.skull_accuracy`` wrote.
 
     Raises:
         InputError: if it is no such file.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise InputError(f"no such file: {file}")
-    with file.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    if not rows or not {*_HOLE, "method", "re_percent"} <= rows[0].keys():
-        raise InputError(f"{file} is no table of benchmarks.skull_accuracy")
-    return rows
+    return read_rows(path, columns=(*_HOLE, "method", "re_percent"), made_by="benchmarks.skull_accuracy")
 
 
 def with_earlier_rows(
@@ -37,7 +30,7 @@ def with_earlier_rows(
 
     Args:
         rows: new rows, with one of the method `identity` for every hole.
-        earlier: rows of the earlier table, from :func:`read_rows`.
+        earlier: rows of the earlier table, from :func:`read_table`.
         identity: the method that leaves the hole open. Its reconstruction error is the hole's size, by which the
             holes are told to be the same.
 
