@@ -298,6 +298,7 @@ def _page(
         "voxels, as in Table 6 of Li et al. (Sci. Rep. 13:20229, 2023); slices are merged by the same factor, and a",
         "target below the scan's own grid has the coarsened scan as its truth. DSC is the whole mask's, RE the share",
         "of wrong voxels of the volume, surface Dice the share of both surfaces within 1 voxel of the other.",
+        'The row "nearest" is the identity: the coarse mask as it is, on the fine grid.',
         "",
         f"Made by `{command}`; every mask's scores are in [super_resolution.csv](super_resolution.csv).",
         "",

@@ -31,6 +31,7 @@ _NOTES = (
     "  and that the gate leaves an organ alone that changes more than any of the validation patients did. And that the",
     "  heart is refined once, for its time, was decided after this table had been made with two passes, in which the",
     "  heart's HD95 was not the best row's.",
+    '- "Resampled, nearest" is the identity: the UNet\'s mask as it is, on the native grid.',
     '- "Masks alone" is what masks of another network get (`refine.json`); the other rows of ours, and the dense',
     "  refiner, have what is set for the bundle's own UNet (`passes`, `recut`, `gate` and others of",
     "  `inference.json`).",
