@@ -1,0 +1,57 @@
+"""The training ablation at toy size: two variants on coarse phantoms, trained, scored and resumed."""
+
+import csv
+
+import pytest
+import torch
+from monai.bundle import ConfigParser
+
+from benchmarks.distilled_loss import DistilledLoss
+from benchmarks.skull_cases import BUNDLE
+from benchmarks.training_ablation import VARIANTS, main
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_changes_what_it_says(name):
+    parser = ConfigParser()
+    parser.read_config(str(BUNDLE / "configs" / "train.json"))
+    for key, value in VARIANTS[name].train.items():
+        before = parser[key] if key.split("#")[-1] not in ("level_weights", "teacher") else None
+        assert before != value
+        parser[key] = value
+    if "taught" in name:
+        assert isinstance(parser.get_parsed_content("loss"), DistilledLoss)
+    if "level" in name:
+        loss = parser.get_parsed_content("loss")
+        assert loss.level_weights is None or len(loss.level_weights) == len(parser["channels"]) - 1
+
+
+def test_a_silenced_channel_is_zero_in_training():
+    parser = ConfigParser()
+    parser.read_config(str(BUNDLE / "configs" / "train.json"))
+    for key, value in VARIANTS["without the mirror image"].train.items():
+        parser[key] = value
+    step = parser.get_parsed_content("train#random_transforms#9")
+    image = step({"image": torch.ones(3, 2, 2, 2), "label": torch.ones(1, 2, 2, 2), "other": 1})
+    assert image["image"].amax((1, 2, 3)).tolist() == [1, 0, 1] and "other" not in image
+
+
+def test_wrong_options_are_told_before_any_training(tmp_path):
+    with pytest.raises(SystemExit, match="multiple of 10"):
+        main(["--steps", "15", "--validation-phantoms", "1"])
+    with pytest.raises(SystemExit, match="nothing to score on"):
+        main(["--work-dir", str(tmp_path)])
+
+
+def test_variants_are_trained_scored_and_not_done_twice(tmp_path, capsys):
+    arguments = ["--phantoms", "2", "--validation-phantoms", "1", "--phantom-spacing", "6", "--steps", "10"]
+    arguments += ["--kinds", "cube", "--work-dir", str(tmp_path / "work"), "--output", str(tmp_path)]
+    arguments += ["--set", "working_spacing=6.0", "batch_size=1", "validation_phantoms=1"]
+    main([*arguments, "--variants", "the recipe"])
+    main([*arguments, "--variants", "the recipe", "input corrupted"])
+    assert "the recipe: done before" in capsys.readouterr().out
+    rows = list(csv.DictReader((tmp_path / "training_ablation.csv").open()))
+    assert [row["method"] for row in rows] == ["identity (hole left open)", "the recipe", "input corrupted"]
+    assert [row["steps"] for row in rows] == ["0", "10", "10"] and float(rows[0]["implant_dice"]) == 0
+    page = (tmp_path / "training_ablation.md").read_text()
+    assert "## procedural phantoms, unseen kinds: 1 holes" in page and "| the recipe | 10 |" in page
