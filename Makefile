@@ -15,7 +15,7 @@ PYTEST_ARGS ?=
 PIP = python -m pip --disable-pip-version-check
 
 .PHONY: help setup demo test check bench bench-skulls bench-super-resolution bench-thorax bench-paper bench-paper-accuracy \
-	clean
+	bench-training clean
 
 help:
 	@echo "make setup   $(VENV): the package, what its tests need, MinkowskiEngine"
@@ -27,6 +27,7 @@ help:
 	@echo "make bench-paper   memory and time of sparse networks against dense ones: skulls of 64 to 512 in-plane, 2D outlines"
 	@echo "make bench-paper-accuracy  trains the paper's networks shortly and scores them at every resolution,"
 	@echo "             with PATIENTS=folder (CT skulls), BRAINS=folder (MRI-like skulls) or both"
+	@echo "make bench-training  short trainings of skull completion that differ in one part each; FINE=folder of fine skulls"
 	@echo "make bench-super-resolution  accuracy of super-resolution on phantoms and, as above, on real skulls"
 	@echo "make bench-thorax  accuracy of refined thoracic organs; MASKS=folder of organ masks, and REAL=folder of real CTs"
 	@echo "make clean   removes both environments and what the demo wrote"
@@ -76,6 +77,10 @@ bench: $(VENV)/.minkowski
 bench-skulls: $(VENV)/.installed
 	$(VENV)/bin/python -W ignore -m benchmarks.skull_accuracy --phantoms 8 \
 		$(if $(PATIENTS),--patients $(PATIENTS)) $(if $(SCANS),--scans $(SCANS)) $(BENCH_ARGS)
+
+bench-training: $(VENV)/.installed
+	$(VENV)/bin/python -W ignore -m benchmarks.training_ablation \
+		$(if $(PATIENTS),--patients $(PATIENTS)) $(if $(FINE),--fine $(FINE)) --validation-phantoms 2 $(BENCH_ARGS)
 
 bench-super-resolution: $(VENV)/.installed
 	$(VENV)/bin/python -W ignore -m benchmarks.super_resolution_accuracy --phantoms 2 --rules --completed \
