@@ -242,7 +242,7 @@ def _page(rows: Sequence[dict[str, Any]], *, command: str) -> str:
 
 
 def _summary_table(rows: Sequence[dict[str, Any]], methods: Sequence[str]) -> str:
-    """Mean Dice of all holes of each test set, and what the training took."""
+    """Steps of the training, and mean Dice of all holes of each test set."""
     sets = list(dict.fromkeys(row["test_set"] for row in rows))
     table = []
     for method in methods:
@@ -251,9 +251,8 @@ def _summary_table(rows: Sequence[dict[str, Any]], methods: Sequence[str]) -> st
         for test_set in sets:
             values = [float(row["implant_dice"]) for row in mine if row["test_set"] == test_set]
             means.append(f"{sum(values) / len(values):.3f}")
-        first = mine[0]
-        table.append([method, str(first["steps"]), f"{int(first['seconds']) / 60:.0f}", *means])
-    headings = ["", "steps", "minutes", *(f"{test_set}: mean implant DSC" for test_set in sets)]
+        table.append([method, str(mine[0]["steps"]), *means])
+    headings = ["", "steps", *(f"{test_set}: mean implant DSC" for test_set in sets)]
     return markdown_table(headings, table)
 
 
