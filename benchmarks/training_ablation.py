@@ -12,7 +12,6 @@ import argparse
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +30,7 @@ from monai_sparse_refine.training import export_weights
 EPOCH = 10  # steps between checkpoints
 IDENTITY = "identity (hole left open)"
 SHOWN = ("implant_dice", "border_dice", "hd95_mm", "closed")
-_NEEDED = ("test_set", "case", "kind", "group", "method", "seconds", "steps", *SHOWN)
+_NEEDED = ("test_set", "case", "kind", "group", "method", "steps", *SHOWN)
 _TRAIN = json.loads((BUNDLE / "configs" / "train.json").read_text(encoding="utf-8"))
 _STEPS = _TRAIN["train"]["random_transforms"]
 # Places in that list: what cuts the hole, and what keeps image and label alone.
@@ -92,18 +91,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if (folder / "scores.csv").is_file():
             print(f"{name}: done before", flush=True)
             continue
-        weights, seconds = train(name, folder, options)
+        weights = train(name, folder, options)
         cases = cases or _cases(options)
         method = BundleMethod(BUNDLE, weights=weights, engine=options.engine, **VARIANTS[name].method)
-        told = {"method": name, "seconds": round(seconds), "steps": options.steps * VARIANTS[name].times}
+        told = {"method": name, "steps": options.steps * VARIANTS[name].times}
         rows = [{**_of(case), **told, **score(case, method(case.defective))} for case in cases]
         write_case_table(rows, folder / "scores.csv")
-        print(f"{name}: {seconds:.0f} s of training, scored", flush=True)
+        print(f"{name}: trained and scored", flush=True)
     _write(options, command_line("training_ablation", arguments))
 
 
-def train(name: str, folder: Path, options: argparse.Namespace) -> tuple[Path, float]:
-    """Weights of a variant, and the seconds that its training took this time.
+def train(name: str, folder: Path, options: argparse.Namespace) -> Path:
+    """Train a variant, or go on where a killed training was; returns the file of its weights.
 
     Raises:
         subprocess.CalledProcessError: it failed; what it printed on stderr is on stderr.
@@ -135,12 +134,10 @@ def train(name: str, folder: Path, options: argparse.Namespace) -> tuple[Path, f
     }
     command = [*(sys.executable, "-W", "ignore", "-m", "monai.bundle", "run")]
     command += [f"--{key}={value}" for key, value in wanted.items() if value is not None]
-    start = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    seconds = time.perf_counter() - start
     weights = folder / "weights.pt"
     export_weights(folder / "checkpoints" / f"checkpoint_epoch={epochs}.pt", weights)
-    return weights, seconds
+    return weights
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -203,7 +200,7 @@ def _of(case: SkullCase) -> dict[str, Any]:
 def _write(options: argparse.Namespace, command: str) -> None:
     """The table and the page of all variants that are done, in the order of `VARIANTS`."""
     rows: list[dict[str, Any]] = [
-        {**_of(case), "method": IDENTITY, "seconds": 0, "steps": 0, **score(case, identity(case.defective))}
+        {**_of(case), "method": IDENTITY, "steps": 0, **score(case, identity(case.defective))}
         for case in _cases(options)
     ]
     for name in VARIANTS:
