@@ -21,7 +21,7 @@ from benchmarks.command_line import command_line
 from benchmarks.skull_baselines import Method, identity
 from benchmarks.skull_cases import BUNDLE, TEST_KINDS, skull_cases
 from benchmarks.skull_networks import BundleMethod
-from benchmarks.skull_scores import COLUMNS, groups, markdown_table, score, summary
+from benchmarks.skull_scores import COLUMNS, Column, group_sections, score
 from monai_sparse_refine.data import complete_skulls, load_weights
 from monai_sparse_refine.errors import or_exit
 from monai_sparse_refine.files import atomic_path
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder = Path(options.output)
     write_case_table(rows, folder / "full_resolution.csv")
     with atomic_path(folder / "full_resolution.md") as temporary:
-        page = _page(rows, list(methods), command=command_line("full_resolution_accuracy", arguments))
+        page = _page(rows, command=command_line("full_resolution_accuracy", arguments))
         temporary.write_text(page, encoding="utf-8")
     print(f"written: {folder / 'full_resolution.md'} and .csv")
 
@@ -126,8 +126,8 @@ def _methods(options: argparse.Namespace) -> dict[str, Method]:
     }
 
 
-def _page(rows: Sequence[Mapping[str, Any]], methods: Sequence[str], *, command: str) -> str:
-    columns = [column for column in COLUMNS if column.name in SHOWN]
+def _page(rows: Sequence[Mapping[str, Any]], *, command: str) -> str:
+    columns = [column for column in COLUMNS if column.name in SHOWN] + [Column("seconds", "seconds", 0)]
     lines = [
         "# Ways to complete a full-resolution skull",
         "",
@@ -135,21 +135,11 @@ def _page(rows: Sequence[Mapping[str, Any]], methods: Sequence[str], *, command:
         "their native grid. The network was trained on grids of 1.5 to 4 mm. The rows between identity and the last",
         "have the bundle's steps on the native grid after the network; the last completes a mask of half as many",
         "in-plane voxels with the same bundle and brings it to the native grid by the super-resolution bundle. Seconds",
-        "are means on a busy machine: compare them with each other.",
+        "are of a busy machine: compare them with each other.",
         f"Made by `{command}`; every hole is in [full_resolution.csv](full_resolution.csv).",
     ]
-    for case in dict.fromkeys(row["case"] for row in rows):
-        mine = [row for row in rows if row["case"] == case]
-        for group, members in groups(mine).items():
-            table = []
-            for method in methods:
-                chosen = [row for row in members if row["method"] == method]
-                seconds = sum(float(row["seconds"]) for row in chosen) / len(chosen)
-                table.append([method, *(summary(chosen, column) for column in columns), f"{seconds:.0f}"])
-            holes = len(members) // len(methods)
-            lines += ["", f"## {case} ({mine[0]['grid']}), {group}: {holes} holes", ""]
-            lines.append(markdown_table(["", *(column.heading for column in columns), "seconds"], table))
-    return "\n".join(lines) + "\n"
+    named = [{**row, "test_set": f"{row['case']} ({row['grid']})"} for row in rows]
+    return "\n".join([*lines, "", group_sections(named, columns)]) + "\n"
 
 
 if __name__ == "__main__":

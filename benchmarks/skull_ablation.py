@@ -17,7 +17,7 @@ from benchmarks.command_line import command_line
 from benchmarks.skull_baselines import BASELINES, Method
 from benchmarks.skull_cases import BUNDLE, TEST_KINDS, SkullCase, skull_cases
 from benchmarks.skull_networks import BundleMethod
-from benchmarks.skull_scores import COLUMNS, groups, markdown_table, score, summary
+from benchmarks.skull_scores import COLUMNS, group_sections, score
 from monai_sparse_refine.data import complete_skulls, phantom_cases, read_split
 from monai_sparse_refine.files import atomic_path
 from monai_sparse_refine.report import write_case_table
@@ -79,9 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder = Path(options.output)
     write_case_table(rows, folder / "skull_ablation.csv")
     with atomic_path(folder / "skull_ablation.md") as temporary:
-        temporary.write_text(
-            _page(rows, list(methods), command=command_line("skull_ablation", arguments)), encoding="utf-8"
-        )
+        temporary.write_text(_page(rows, command=command_line("skull_ablation", arguments)), encoding="utf-8")
     print(f"written: {folder / 'skull_ablation.md'} and .csv")
 
 
@@ -127,7 +125,7 @@ def _cases(options: argparse.Namespace) -> list[SkullCase]:
     return cases
 
 
-def _page(rows: Sequence[dict[str, Any]], methods: Sequence[str], *, command: str) -> str:
+def _page(rows: Sequence[dict[str, Any]], *, command: str) -> str:
     columns = [column for column in COLUMNS if column.name in SHOWN]
     lines = [
         "# Ablation of skull completion",
@@ -136,15 +134,7 @@ def _page(rows: Sequence[dict[str, Any]], methods: Sequence[str], *, command: st
         "The weights are the same in every row: a silenced input shows how much the network leans on it.",
         f"Made by `{command}`; every hole is in [skull_ablation.csv](skull_ablation.csv).",
     ]
-    for test_set in dict.fromkeys(row["test_set"] for row in rows):
-        for group, members in groups([row for row in rows if row["test_set"] == test_set]).items():
-            table = []
-            for method in methods:
-                mine = [row for row in members if row["method"] == method]
-                table.append([method, *(summary(mine, column) for column in columns)])
-            lines += ["", f"## {test_set}, {group}: {len(members) // len(methods)} holes", ""]
-            lines.append(markdown_table(["", *(column.heading for column in columns)], table))
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", group_sections(rows, columns)]) + "\n"
 
 
 if __name__ == "__main__":

@@ -99,6 +99,21 @@ def markdown_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> s
     return "\n".join("| " + " | ".join(line) + " |" for line in ruled)
 
 
+def group_sections(rows: Sequence[Row], columns: Sequence[Column]) -> str:
+    """Markdown: for each test set and group of holes a heading and a table with a line for each method."""
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    parts = []
+    for test_set in dict.fromkeys(row["test_set"] for row in rows):
+        for group, members in groups([row for row in rows if row["test_set"] == test_set]).items():
+            table = []
+            for method in methods:
+                mine = [row for row in members if row["method"] == method]
+                table.append([method, *(summary(mine, column) for column in columns)])
+            parts.append(f"## {test_set}, {group}: {len(members) // len(methods)} holes")
+            parts.append(markdown_table(["", *(column.heading for column in columns)], table))
+    return "\n\n".join(parts)
+
+
 def result_tables(rows: Sequence[Row]) -> str:
     """Markdown: for each test set and grid, every score by group, and the main ones by kind of hole."""
     parts = []

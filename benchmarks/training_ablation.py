@@ -21,7 +21,7 @@ from benchmarks.earlier_rows import read_rows
 from benchmarks.skull_baselines import identity
 from benchmarks.skull_cases import BUNDLE, TEST_KINDS, SkullCase, skull_cases
 from benchmarks.skull_networks import BundleMethod
-from benchmarks.skull_scores import COLUMNS, groups, markdown_table, score, summary
+from benchmarks.skull_scores import COLUMNS, group_sections, markdown_table, score
 from monai_sparse_refine.data import complete_skulls, phantom_cases, read_split
 from monai_sparse_refine.files import atomic_path
 from monai_sparse_refine.report import write_case_table
@@ -227,15 +227,7 @@ def _page(rows: Sequence[dict[str, Any]], *, command: str) -> str:
         "",
         _summary_table(rows, methods),
     ]
-    for test_set in dict.fromkeys(row["test_set"] for row in rows):
-        for group, members in groups([row for row in rows if row["test_set"] == test_set]).items():
-            table = []
-            for method in methods:
-                mine = [row for row in members if row["method"] == method]
-                table.append([method, *(summary(mine, column) for column in columns)])
-            lines += ["", f"## {test_set}, {group}: {len(members) // len(methods)} holes", ""]
-            lines.append(markdown_table(["", *(column.heading for column in columns)], table))
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", group_sections(rows, columns)]) + "\n"
 
 
 def _summary_table(rows: Sequence[dict[str, Any]], methods: Sequence[str]) -> str:
