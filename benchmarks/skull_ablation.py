@@ -79,7 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder = Path(options.output)
     write_case_table(rows, folder / "skull_ablation.csv")
     with atomic_path(folder / "skull_ablation.md") as temporary:
-        temporary.write_text(_page(rows, command=command_line("skull_ablation", arguments)), encoding="utf-8")
+        command = command_line("skull_ablation", arguments)
+        temporary.write_text(_page(rows, folder, command=command), encoding="utf-8")
     print(f"written: {folder / 'skull_ablation.md'} and .csv")
 
 
@@ -125,14 +126,17 @@ def _cases(options: argparse.Namespace) -> list[SkullCase]:
     return cases
 
 
-def _page(rows: Sequence[dict[str, Any]], *, command: str) -> str:
+def _page(rows: Sequence[dict[str, Any]], folder: Path, *, command: str) -> str:
     columns = [column for column in COLUMNS if column.name in SHOWN]
+    others = [path.relative_to(folder).as_posix() for path in sorted(folder.glob("*/skull_ablation.md"))]
+    see = [f"Other skulls are in [{Path(other).parent.name}]({other})." for other in others]
     lines = [
         "# Ablation of skull completion",
         "",
         "Cells are `median / mean / worst` over holes in validation skulls, on which the options were chosen.",
         "The weights are the same in every row: a silenced input shows how much the network leans on it.",
         f"Made by `{command}`; every hole is in [skull_ablation.csv](skull_ablation.csv).",
+        *see,
     ]
     return "\n".join([*lines, "", group_sections(rows, columns)]) + "\n"
 

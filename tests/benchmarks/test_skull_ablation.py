@@ -35,11 +35,14 @@ def test_command_scores_every_variant(weights, tmp_path):
         "--kinds",
         "cube",
     ]
+    (tmp_path / "finer").mkdir()
+    (tmp_path / "finer" / "skull_ablation.md").touch()
     main([*arguments, "--weights", str(weights), "--output", str(tmp_path), "--variants", *chosen])
     rows = list(csv.DictReader((tmp_path / "skull_ablation.csv").open()))
     assert [row["method"] for row in rows][-3:] == chosen and len(rows) == 7
     page = (tmp_path / "skull_ablation.md").read_text()
     assert "unseen kinds: 1 holes" in page and all(name in page for name in chosen)
+    assert "[finer](finer/skull_ablation.md)" in page
 
 
 def test_options_reach_the_network(weights):
