@@ -58,6 +58,12 @@ from monai_sparse_refine.transforms.fixed_defect import (
     cases_with_room,
 )
 from monai_sparse_refine.transforms.gate import RefineGate
+from monai_sparse_refine.transforms.grid_average import (
+    AverageGrids,
+    AverageGridsD,
+    AverageGridsd,
+    AverageGridsDict,
+)
 from monai_sparse_refine.transforms.implant import (
     CompleteMask,
     CompleteMaskD,
@@ -153,6 +159,10 @@ __all__ = [
     "CORRUPTION_KINDS",
     "DEFECT_KINDS",
     "LABEL_PRESETS",
+    "AverageGrids",
+    "AverageGridsD",
+    "AverageGridsDict",
+    "AverageGridsd",
     "AverageMirror",
     "AverageMirrorD",
     "AverageMirrorDict",

@@ -1,4 +1,4 @@
-"""What averaging a network's probability with a guess of the whole skull shares, whatever the guess."""
+"""What averaging a network's probability with another answer shares, whatever that is."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from monai_sparse_refine.transforms.implant import ExtractImplant
 from monai_sparse_refine.transforms.ras_grid import on_grid_of
 from monai_sparse_refine.volume import as_mask, bounding_box, spacing_of
 
-__all__ = ["MIRROR", "VAULT", "AverageGuess", "AverageGuessd", "Surroundings"]
+__all__ = ["MIRROR", "VAULT", "AverageAround", "AverageGuess", "AverageGuessd", "Surroundings"]
 
 # Channels of a network's input, after the skull itself.
 MIRROR, VAULT = 1, 2
@@ -39,25 +39,20 @@ class Surroundings(NamedTuple):
         return dice((guess[self.box] >= 0.5) & self.near & ~self.bone, self.implant[self.box])
 
 
-class AverageGuess(Transform):
-    """Mean of a network's probability and a guess of the whole skull, around an implant, where the guess is trusted.
+class AverageAround(Transform):
+    """Mean of a network's probability and another answer, around an implant, where that one is trusted.
 
     On coarser scans, where it is not trusted and away from the implant the probability stays as it is.
 
-    Attributes:
-        channel: of the guess, in the input of a network that gets it too.
-
     Args:
         threshold: probability from which a voxel belongs to the skull.
-        weight: of the guess in the mean.
+        weight: of the other answer in the mean.
         finest_mm: voxels with a longer side are too coarse to profit.
-        spacing: mm of the grid that the guess is made on.
         margin_mm: how far around the implant the mean is taken.
         min_relative_volume: smallest part that counts as implant, as in :class:`ExtractImplant`.
     """
 
     backend = [TransformBackends.NUMPY]
-    channel: int
 
     def __init__(
         self,
@@ -65,24 +60,22 @@ class AverageGuess(Transform):
         threshold: float,
         weight: float,
         finest_mm: float,
-        spacing: float,
         margin_mm: float,
         min_relative_volume: float,
     ) -> None:
         self.threshold = threshold
         self.weight = weight
         self.finest_mm = finest_mm
-        self.spacing = spacing
         self.margin_mm = margin_mm
         self.extract = ExtractImplant(min_relative_volume=min_relative_volume)
 
     @abstractmethod
-    def guess(self, bone: np.ndarray, like: MetaTensor) -> np.ndarray:
-        """Fraction of bone in every voxel of the whole skull [X, Y, Z], from the bone there is."""
+    def other(self, defective: MetaTensor, guesses: MetaTensor | None, around: Surroundings) -> np.ndarray:
+        """Probability or fraction of bone in every voxel [X, Y, Z] of the defective skull's grid."""
 
     @abstractmethod
-    def trusts(self, guess: np.ndarray, around: Surroundings, defective: MetaTensor) -> bool:
-        """Whether the guess is averaged with the network's answer."""
+    def trusts(self, other: np.ndarray, around: Surroundings, defective: MetaTensor) -> bool:
+        """Whether the other answer is averaged with the network's."""
 
     def __call__(  # type: ignore[override]
         self, probability: Tensor, defective: MetaTensor, guesses: MetaTensor | None = None
@@ -104,14 +97,11 @@ class AverageGuess(Transform):
         around = self._surroundings(plain, defective)
         if around is None:
             return probability
-        if guesses is None:
-            guess = self.guess(as_mask(defective), defective)
-        else:
-            guess = on_grid_of(guesses, defective, channel=self.channel)
-        if not self.trusts(guess, around, defective):
+        other = self.other(defective, guesses, around)
+        if not self.trusts(other, around, defective):
             return probability
         before = plain[0][around.box].cpu().numpy()
-        mean = (1 - self.weight) * before + self.weight * guess[around.box]
+        mean = (1 - self.weight) * before + self.weight * other[around.box]
         out = plain.clone()
         out[0][around.box] = torch.from_numpy(np.where(around.near, mean, before)).to(out)
         return MetaTensor(out, meta=probability.meta) if isinstance(probability, MetaTensor) else out
@@ -128,19 +118,47 @@ class AverageGuess(Transform):
         return Surroundings(implant, box, near, as_mask(defective)[box])
 
 
+class AverageGuess(AverageAround):
+    """Average with a guess of the whole skull, which is made from the skull where it was not made before.
+
+    Attributes:
+        channel: of the guess, in the input of a network that gets it too.
+
+    Args:
+        spacing: mm of the grid that the guess is made on.
+        options: as in :class:`AverageAround`.
+    """
+
+    channel: int
+
+    def __init__(self, *, spacing: float, **options: float) -> None:
+        super().__init__(**options)
+        self.spacing = spacing
+
+    @abstractmethod
+    def guess(self, bone: np.ndarray, like: MetaTensor) -> np.ndarray:
+        """Fraction of bone in every voxel of the whole skull [X, Y, Z], from the bone there is."""
+
+    def other(self, defective: MetaTensor, guesses: MetaTensor | None, around: Surroundings) -> np.ndarray:
+        """The guess."""
+        if guesses is None:
+            return self.guess(as_mask(defective), defective)
+        return on_grid_of(guesses, defective, channel=self.channel)
+
+
 class AverageGuessd(MapTransform):
-    """Dictionary version of an :class:`AverageGuess`: changes the probabilities at ``keys``.
+    """Dictionary version of an :class:`AverageAround`: changes the probabilities at ``keys``.
 
     What lies at ``guesses_key`` is not made again; nothing has to.
     """
 
-    backend = AverageGuess.backend
+    backend = AverageAround.backend
 
     def __init__(
         self,
         keys: KeysCollection,
         defective_key: Hashable,
-        average: AverageGuess,
+        average: AverageAround,
         *,
         guesses_key: Hashable | None = None,
         allow_missing_keys: bool = False,

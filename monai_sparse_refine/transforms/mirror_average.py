@@ -66,9 +66,9 @@ class AverageMirror(AverageGuess):
         """The registered mirror image."""
         return on_ras_grid(self.mirror, bone, like, spacing=self.spacing)
 
-    def trusts(self, guess: np.ndarray, around: Surroundings, defective: MetaTensor) -> bool:
+    def trusts(self, other: np.ndarray, around: Surroundings, defective: MetaTensor) -> bool:
         """Whether the two implants agree."""
-        return around.agreement(guess) >= self.agreement
+        return around.agreement(other) >= self.agreement
 
 
 class AverageMirrord(AverageGuessd):

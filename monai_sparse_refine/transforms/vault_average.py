@@ -75,9 +75,9 @@ class AverageVault(AverageGuess):
         """The interpolated vault."""
         return on_ras_grid(self.interpolate, bone, like, spacing=self.spacing)
 
-    def trusts(self, guess: np.ndarray, around: Surroundings, defective: MetaTensor) -> bool:
+    def trusts(self, other: np.ndarray, around: Surroundings, defective: MetaTensor) -> bool:
         """Whether the two implants agree, or nearly, and the bone around the hole decides so."""
-        agreement = around.agreement(guess)
+        agreement = around.agreement(other)
         if agreement >= self.agreement:
             return True
         if self.repetition is None or agreement < self.least_agreement:
