@@ -112,7 +112,12 @@ def _methods(options: argparse.Namespace) -> dict[str, Method]:
         "working grid 1 mm": BundleMethod(
             BUNDLE,
             engine=options.engine,
-            overrides={"working_spacing": 1.0, "guess_spacing": 1.0, "fine_spacing": None},
+            overrides={
+                "working_spacing": 1.0,
+                "guess_spacing": 1.0,
+                "fine_spacing": None,
+                "other_spacings": [1.75, 1.25, 1.0],
+            },
         ),
         "network on the native grid": BundleMethod(BUNDLE, engine=options.engine, overrides=native),
     }

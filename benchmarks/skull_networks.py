@@ -11,13 +11,12 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.inferers import Inferer
 from monai.transforms import Compose
-
-from monai_sparse_refine.data import load_weights
+from torch import Tensor, nn
 
 # Steps of the configuration that read and write files, which a benchmark does not.
 FILE_STEPS = ("LoadImaged", "SaveMaskd", "ToBinaryMaskd")
-# Steps that make the channels beside the skull itself.
-GUESSES = ("MirrorImaged", "InterpolateVaultd")
+# Steps that make the channels beside the skull itself, or take them to the network.
+GUESSES = ("MirrorImaged", "InterpolateVaultd", "AverageGridsd")
 Definition = dict[str, Any]
 
 
@@ -82,12 +81,13 @@ class BundleMethod:
         channels = int(parser["network_def"].get("in_channels", 1))
         for step in ("preprocessing", "postprocessing"):
             parser[f"{step}#transforms"] = _steps(parser[f"{step}#transforms"], channels)
-        parser.parse()
         self.device = torch.device(device)
-        self.silent = list(silent)
-        file = Path(bundle) / "models" / "model.pt" if weights is None else weights
-        loaded = load_weights(parser.get_parsed_content("network_def"), file)
-        self.network = loaded.to(self.device).eval()
+        parser["device"] = self.device
+        parser["weights"] = str(Path(bundle) / "models" / "model.pt" if weights is None else weights)
+        parser.parse()
+        self.network = parser.get_parsed_content("network").eval()
+        if silent:
+            self.network.register_forward_pre_hook(_silenced(silent))
         self.inferer: Inferer = parser.get_parsed_content("inferer")
         self.before: Compose = parser.get_parsed_content("preprocessing")
         self.after: Compose = parser.get_parsed_content("postprocessing")
@@ -96,13 +96,23 @@ class BundleMethod:
         """Implant of a defective skull, uint8 [1, X, Y, Z]."""
         item = self.before({"image": defective.clone()})
         given = item["image"].as_tensor()[None].float().to(self.device)  # (1, C, X, Y, Z)
-        given[:, self.silent] = 0
         with torch.no_grad():
             logits = self.inferer(given, self.network).cpu()
         # The evaluator leaves the prediction with the image's metadata, which the way back is read from.
         item["pred"] = MetaTensor(logits[0], meta=item["image"].meta)
         item["pred"].applied_operations = item["image"].applied_operations
         return self.after(item)["implant"]
+
+
+def _silenced(channels: Sequence[int]) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
+    """A hook that has a network see 0 in these channels, whoever runs it."""
+
+    def hook(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        image = given[0].clone()
+        image[:, list(channels)] = 0
+        return (image, *given[1:])
+
+    return hook
 
 
 def _steps(items: Sequence[Definition], channels: int) -> list[Definition]:

@@ -52,7 +52,7 @@ def bundles(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("bundles")
     source = Path(__file__).resolve().parents[2] / "bundles" / "skull_completion" / "configs" / "refine.json"
     refine = json.loads(source.read_text())["refine"]
-    settings = {"guess_spacing": 6.0, "working_spacing": 6.0, "fine_spacing": None}
+    settings = {"guess_spacing": 6.0, "working_spacing": 6.0, "fine_spacing": None, "other_spacings": [5.0]}
     settings |= {"threshold": 0.5, "rim_threshold": 0.4, "mirror_threshold": 0.3, "vault_threshold": 0.7}
     settings |= {"min_relative_volume": 0.2, "gap_radius_mm": 3.0, "mirror_agreement": 0.85}
     make_bundle(folder / "skull_completion", refine=refine, in_channels=3, **settings)
