@@ -39,11 +39,13 @@ class AverageGrids(AverageAround):
             ``SimpleInferer`` by default.
         threshold: probability from which a voxel belongs to the skull.
         context_mm: how far around the implant the network sees.
+        max_box_voxels: most voxels of the box on any grid: a larger box, such as that of weights which fill the whole
+            head, gets a grid as much coarser as this takes. Holes of 12 cm fit on 1 mm.
         margin_mm: how far around the implant the mean is taken.
         min_relative_volume: smallest part that counts as implant, as in :class:`ExtractImplant`.
 
     Raises:
-        InputError: a spacing that is not above 0; when called, no guesses.
+        InputError: a spacing or number of voxels that is not above 0; when called, no guesses.
     """
 
     def __init__(
@@ -54,11 +56,14 @@ class AverageGrids(AverageAround):
         inferer: Inferer | None = None,
         threshold: float = 0.5,
         context_mm: float = 16.0,
+        max_box_voxels: int = 4_000_000,
         margin_mm: float = 8.0,
         min_relative_volume: float = 0.2,
     ) -> None:
         if not all(spacing > 0 for spacing in spacings):
             raise InputError(f"spacings are {tuple(spacings)}; expected mm, each above 0")
+        if max_box_voxels < 1:
+            raise InputError(f"max_box_voxels is {max_box_voxels}; expected at least 1")
         super().__init__(
             threshold=threshold,
             weight=len(spacings) / (1 + len(spacings)),
@@ -70,6 +75,7 @@ class AverageGrids(AverageAround):
         self.spacings = tuple(spacings)
         self.inferer = SimpleInferer() if inferer is None else inferer
         self.context_mm = context_mm
+        self.max_box_voxels = max_box_voxels
 
     def other(self, defective: MetaTensor, guesses: MetaTensor | None, around: Surroundings) -> np.ndarray:
         """Mean of the answers on the other grids; 0 far from the implant.
@@ -110,9 +116,14 @@ class AverageGrids(AverageAround):
         x, y, z = (slice(a, min(b, n)) for a, b, n in zip(low, high, guesses.shape[1:], strict=True))
         return x, y, z
 
+    def _least_spacing(self, part: MetaTensor) -> float:
+        """Spacing in mm of the finest grid on which the box [C, X', Y', Z'] is not too large."""
+        volume = float(np.prod(part.shape[1:])) * float(np.prod(spacing_of(part)))
+        return float(np.cbrt(volume / self.max_box_voxels))
+
     def _answer(self, part: MetaTensor, spacing: float) -> Tensor:
         """Probability [1, X', Y', Z'] on the grid of [C, X', Y', Z'], found on one of another spacing."""
-        resample = ResampleToSpacing(spacing, threshold=None)
+        resample = ResampleToSpacing(max(spacing, self._least_spacing(part)), threshold=None)
         seen = resample(part)
         device = next((parameter.device for parameter in self.network.parameters()), torch.device("cpu"))
         with torch.no_grad(), eval_mode(self.network):
@@ -136,6 +147,7 @@ class AverageGridsd(AverageGuessd):
         inferer: Inferer | None = None,
         threshold: float = 0.5,
         context_mm: float = 16.0,
+        max_box_voxels: int = 4_000_000,
         margin_mm: float = 8.0,
         min_relative_volume: float = 0.2,
         allow_missing_keys: bool = False,
@@ -146,6 +158,7 @@ class AverageGridsd(AverageGuessd):
             inferer=inferer,
             threshold=threshold,
             context_mm=context_mm,
+            max_box_voxels=max_box_voxels,
             margin_mm=margin_mm,
             min_relative_volume=min_relative_volume,
         )

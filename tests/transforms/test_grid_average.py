@@ -101,6 +101,17 @@ def test_the_network_sees_the_surroundings_on_each_grid(holed, guesses, timid, t
         assert np.all(sides <= np.asarray(extent) + 2 * 9.0 + 8.0)
 
 
+def test_a_box_too_large_for_a_grid_gets_a_coarser_one(holed, guesses, timid):
+    free, bounded = Filler(), Filler()
+    AverageGrids(free, spacings=[3.0, 1.0])(timid, holed, guesses)
+    coarse, fine = (int(np.prod(shape[2:])) for shape in free.shapes)
+    limit = (coarse + fine) // 2
+    AverageGrids(bounded, spacings=[3.0, 1.0], max_box_voxels=limit)(timid, holed, guesses)
+    assert bounded.shapes[0] == free.shapes[0]  # it fits
+    # But for the whole voxels that a side is rounded to.
+    assert 0.9 * limit < np.prod(bounded.shapes[1][2:]) < 1.1 * limit < fine
+
+
 def test_orientation_does_not_matter_and_keys_are_read(holed, guesses, timid):
     average = AverageGridsd("pred", Filler(), "skull", spacings=[1.5, 1.0], guesses_key="seen")
     expected = average({"pred": timid, "skull": holed, "seen": guesses})["pred"]
@@ -123,3 +134,8 @@ def test_no_other_grid_and_no_implant_change_nothing(holed, guesses, timid):
 def test_an_impossible_spacing_is_refused(spacing):
     with pytest.raises(InputError, match="each above 0"):
         AverageGrids(Filler(), spacings=[1.0, spacing])
+
+
+def test_a_box_without_voxels_is_refused():
+    with pytest.raises(InputError, match="max_box_voxels"):
+        AverageGrids(Filler(), max_box_voxels=0)
