@@ -2,8 +2,9 @@
 
     python -m benchmarks.training_ablation --patients DIR --fine DIR --steps 300
 
-Every variant starts from scratch, with the same seed and as many steps, and is scored on the validation skulls. A
-killed run goes on where it was; variants may run in processes side by side, and the page holds all that are done.
+Every variant starts from scratch, with as many steps, and is scored on the same holes of the validation skulls; with
+several seeds it is trained once with each, which tells how much is chance. A killed run goes on where it was; variants
+may run in processes side by side, and the page holds all that are done.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,22 +88,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Train and score the variants, and write ``training_ablation.md`` and ``.csv``."""
     options = _options(arguments)
     cases: list[SkullCase] = []
-    for name in options.variants:
-        folder = Path(options.work_dir) / name.replace(" ", "_")
+    for seed, name in product(options.seeds, options.variants):
+        label = _label(name, seed)
+        folder = _folder(options, label)
         if (folder / "scores.csv").is_file():
-            print(f"{name}: done before", flush=True)
+            print(f"{label}: done before", flush=True)
             continue
-        weights = train(name, folder, options)
+        weights = train(name, folder, options, seed=seed)
         cases = cases or _cases(options)
         method = BundleMethod(BUNDLE, weights=weights, engine=options.engine, **VARIANTS[name].method)
-        told = {"method": name, "steps": options.steps * VARIANTS[name].times}
+        told = {"method": label, "steps": options.steps * VARIANTS[name].times}
         rows = [{**_of(case), **told, **score(case, method(case.defective))} for case in cases]
         write_case_table(rows, folder / "scores.csv")
-        print(f"{name}: trained and scored", flush=True)
+        print(f"{label}: trained and scored", flush=True)
     _write(options, command_line("training_ablation", arguments))
 
 
-def train(name: str, folder: Path, options: argparse.Namespace) -> Path:
+def _label(name: str, seed: int) -> str:
+    """What a training is called in the table."""
+    return name if seed == 0 else f"{name}, seed {seed}"
+
+
+def _folder(options: argparse.Namespace, label: str) -> Path:
+    return Path(options.work_dir) / label.replace(", ", "_").replace(" ", "_")
+
+
+def train(name: str, folder: Path, options: argparse.Namespace, *, seed: int) -> Path:
     """Train a variant, or go on where a killed training was; returns the file of its weights.
 
     Raises:
@@ -122,7 +134,7 @@ def train(name: str, folder: Path, options: argparse.Namespace) -> Path:
         "fine_dir": options.fine,
         "split": options.split,
         "engine": options.engine,
-        "seed": options.seed,
+        "seed": seed,
         "work_dir": folder,
         "phantoms": options.phantoms,
         "phantom_spacing": options.phantom_spacing,
@@ -156,7 +168,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--kinds", nargs="+", default=list(TEST_KINDS), help="kinds of holes to score on")
     parser.add_argument("--steps", type=int, default=300, help=f"of every training; a multiple of {EPOCH}")
-    parser.add_argument("--seed", type=int, default=0, help="of trainings and holes")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the trainings of every variant")
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS, help="rows")
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="ID=VALUE", help="other entries of train.json, for all"
@@ -189,7 +201,7 @@ def _cases(options: argparse.Namespace) -> list[SkullCase]:
     return [
         case
         for name, skulls in sets.items()
-        for case in skull_cases(name, skulls, kinds=options.kinds, seed=options.seed)
+        for case in skull_cases(name, skulls, kinds=options.kinds, seed=0)
     ]
 
 
@@ -203,8 +215,8 @@ def _write(options: argparse.Namespace, command: str) -> None:
         {**_of(case), "method": IDENTITY, "steps": 0, **score(case, identity(case.defective))}
         for case in _cases(options)
     ]
-    for name in VARIANTS:
-        file = Path(options.work_dir) / name.replace(" ", "_") / "scores.csv"
+    for name, seed in product(VARIANTS, sorted(set(options.seeds))):
+        file = _folder(options, _label(name, seed)) / "scores.csv"
         if file.is_file():
             rows += read_rows(file, columns=_NEEDED, made_by="benchmarks.training_ablation")
     folder = Path(options.output)
@@ -220,9 +232,9 @@ def _page(rows: Sequence[dict[str, Any]], *, command: str) -> str:
     lines = [
         "# Ablation of the training of skull completion",
         "",
-        "Short trainings from scratch on the bundle's own stream of skulls and holes, with one seed and one part",
-        "changed in each, scored on the validation skulls with all that the bundle does around the network. Cells are",
-        "`median / mean / worst`. Two trainings of so few steps differ by chance too: differences of 0.01 say nothing.",
+        "Short trainings from scratch on the bundle's own stream of skulls and holes, with one part changed in each,",
+        "scored on the validation skulls with all that the bundle does around the network. Cells are `median / mean /",
+        "worst`. Trainings of so few steps differ by chance too: rows of another seed tell by how much.",
         f"Made by `{command}`; every hole is in [training_ablation.csv](training_ablation.csv).",
         "",
         _summary_table(rows, methods),

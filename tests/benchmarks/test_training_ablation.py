@@ -10,6 +10,8 @@ from benchmarks.distilled_loss import DistilledLoss
 from benchmarks.skull_cases import BUNDLE
 from benchmarks.training_ablation import VARIANTS, main
 
+FOLDERS = ("input_corrupted", "input_corrupted_seed_3")
+
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_variant_changes_what_it_says(name):
@@ -47,11 +49,18 @@ def test_variants_are_trained_scored_and_not_done_twice(tmp_path, capsys):
     arguments = ["--phantoms", "2", "--validation-phantoms", "1", "--phantom-spacing", "6", "--steps", "10"]
     arguments += ["--kinds", "cube", "--work-dir", str(tmp_path / "work"), "--output", str(tmp_path)]
     arguments += ["--set", "working_spacing=6.0", "batch_size=1", "validation_phantoms=1"]
-    for _ in range(2):
-        main([*arguments, "--variants", "input corrupted"])
-    assert "input corrupted: done before" in capsys.readouterr().out
+    for seeds in (["0"], ["0", "3"]):
+        main([*arguments, "--variants", "input corrupted", "--seeds", *seeds])
+    out = capsys.readouterr().out
+    assert "input corrupted: done before" in out and "input corrupted, seed 3: trained" in out
     rows = list(csv.DictReader((tmp_path / "training_ablation.csv").open()))
-    assert [row["method"] for row in rows] == ["identity (hole left open)", "input corrupted"]
-    assert [row["steps"] for row in rows] == ["0", "10"] and float(rows[0]["implant_dice"]) == 0
+    trained = ["input corrupted", "input corrupted, seed 3"]
+    assert [row["method"] for row in rows] == ["identity (hole left open)", *trained]
+    assert [row["steps"] for row in rows] == ["0", "10", "10"] and float(rows[0]["implant_dice"]) == 0
+    assert len({row["case"] + row["kind"] for row in rows}) == 1
     page = (tmp_path / "training_ablation.md").read_text()
-    assert "## procedural phantoms, unseen kinds: 1 holes" in page and "| input corrupted | 10 |" in page
+    assert (
+        "## procedural phantoms, unseen kinds: 1 holes" in page and "| input corrupted, seed 3 | 10 |" in page
+    )
+    one, other = (torch.load(tmp_path / "work" / name / "weights.pt") for name in FOLDERS)
+    assert any(not torch.equal(one[key], other[key]) for key in one)
