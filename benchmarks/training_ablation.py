@@ -235,7 +235,8 @@ def _page(rows: Sequence[dict[str, Any]], *, command: str) -> str:
         "Short trainings from scratch on the bundle's own stream of skulls and holes, with one part changed in each,",
         "scored on the validation skulls with all that the bundle does around the network. Cells are `median / mean /",
         "worst`. Trainings of so few steps differ by chance too: rows of another seed tell by how much.",
-        f"Made by `{command}`; every hole is in [training_ablation.csv](training_ablation.csv).",
+        f"Made by `{command}`, with other variants that were trained by it before; every hole is in",
+        "[training_ablation.csv](training_ablation.csv).",
         "",
         _summary_table(rows, methods),
     ]
