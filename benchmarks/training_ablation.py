@@ -35,8 +35,8 @@ SHOWN = ("implant_dice", "border_dice", "hd95_mm", "closed")
 _NEEDED = ("test_set", "case", "kind", "group", "method", "steps", *SHOWN)
 _TRAIN = json.loads((BUNDLE / "configs" / "train.json").read_text(encoding="utf-8"))
 _STEPS = _TRAIN["train"]["random_transforms"]
-# Places in that list: what cuts the hole, and what keeps image and label alone.
-_CUT, _LAST = 3, 9
+# Place in that list of what keeps image and label alone.
+_LAST = 9
 
 
 class Variant(NamedTuple):
@@ -47,16 +47,19 @@ class Variant(NamedTuple):
     method: dict[str, Any] = {}
 
 
-def _and(place: int, step: dict[str, Any]) -> dict[str, Any]:
-    """A step of the training's transforms followed by another one."""
-    both = {"_target_": "Compose", "transforms": [_STEPS[place], step]}
-    return {f"train#random_transforms#{place}": both}
+def _overlay(name: str) -> dict[str, Any]:
+    """One of the bundle's files for a second ``--config_file``."""
+    entries: dict[str, Any] = json.loads((BUNDLE / "configs" / f"{name}.json").read_text(encoding="utf-8"))
+    return entries
 
 
 def _silenced(channel: int) -> dict[str, Any]:
+    """The training's last transform followed by one that empties a channel of the input."""
     kept = [float(other != channel) for other in range(3)]
     zero = f"$lambda image: image * torch.tensor({kept})[:, None, None, None]"
-    return _and(_LAST, {"_target_": "Lambdad", "keys": "image", "func": zero})
+    step = {"_target_": "Lambdad", "keys": "image", "func": zero}
+    both = {"_target_": "Compose", "transforms": [_STEPS[_LAST], step]}
+    return {f"train#random_transforms#{_LAST}": both}
 
 
 def _distilled(teacher: str) -> dict[str, Any]:
@@ -74,12 +77,7 @@ VARIANTS: dict[str, Variant] = {
     "coarser levels weigh more": Variant({"loss#level_weights": [2.0, 1.5, 1.0, 0.75, 0.5, 0.25]}),
     "finer levels taught by coarser ones": Variant(_distilled("coarse")),
     "coarser levels taught by finer ones": Variant(_distilled("fine")),
-    "input corrupted": Variant(
-        _and(
-            _CUT,
-            {"_target_": "monai_sparse_refine.transforms.RandMaskCorruptiond", "keys": "image", "prob": 0.3},
-        )
-    ),
+    "input corrupted": Variant(_overlay("corrupted_input")),
     "pruned at 0": Variant({"keep_threshold": 0.0}, method={"overrides": {"keep_threshold": 0.0}}),
 }
 

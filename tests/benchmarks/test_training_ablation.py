@@ -1,6 +1,7 @@
 """The training ablation at toy size: two variants on coarse phantoms, trained, scored and resumed."""
 
 import csv
+import json
 
 import pytest
 import torch
@@ -36,6 +37,19 @@ def test_a_silenced_channel_is_zero_in_training():
     step = parser.get_parsed_content("train#random_transforms#9")
     image = step({"image": torch.ones(3, 2, 2, 2), "label": torch.ones(1, 2, 2, 2), "other": 1})
     assert image["image"].amax((1, 2, 3)).tolist() == [1, 0, 1] and "other" not in image
+
+
+def test_the_corruption_follows_the_recipes_own_hole():
+    train, overlay = (
+        json.loads((BUNDLE / "configs" / f"{name}.json").read_text()) for name in ("train", "corrupted_input")
+    )
+    (entry,) = overlay.items()
+    place = int(entry[0].rsplit("#", 1)[1])
+    cut, corruption = entry[1]["transforms"]
+    assert (
+        entry[0] == f"train#random_transforms#{place}" and cut == train["train"]["random_transforms"][place]
+    )
+    assert corruption["keys"] == "image" and 0 < corruption["prob"] < 1
 
 
 def test_wrong_options_are_told_before_any_training(tmp_path):
