@@ -18,14 +18,13 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 
 from benchmarks.command_line import command_line
+from benchmarks.score_commands import write_results
 from benchmarks.skull_baselines import Method, identity
 from benchmarks.skull_cases import BUNDLE, TEST_KINDS, skull_cases
 from benchmarks.skull_networks import BundleMethod
 from benchmarks.skull_scores import COLUMNS, Column, group_sections, score
 from monai_sparse_refine.data import complete_skulls, load_weights
 from monai_sparse_refine.errors import or_exit
-from monai_sparse_refine.files import atomic_path
-from monai_sparse_refine.report import write_case_table
 from monai_sparse_refine.transforms import ExtractImplant, MakeMultiResolution, super_resolve, target_grid
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -83,12 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(case.name, case.kind, flush=True)
     if not rows:
         raise SystemExit("error: no hole of these kinds has room in these scans")
-    folder = Path(options.output)
-    write_case_table(rows, folder / "full_resolution.csv")
-    with atomic_path(folder / "full_resolution.md") as temporary:
-        page = _page(rows, command=command_line("full_resolution_accuracy", arguments))
-        temporary.write_text(page, encoding="utf-8")
-    print(f"written: {folder / 'full_resolution.md'} and .csv")
+    page = _page(rows, command=command_line("full_resolution_accuracy", arguments))
+    write_results(options.output, "full_resolution", rows, page)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

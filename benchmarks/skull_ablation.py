@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.command_line import command_line
+from benchmarks.score_commands import add_bundle_options, drawn_phantoms, write_results
 from benchmarks.skull_baselines import BASELINES, Method
 from benchmarks.skull_cases import BUNDLE, TEST_KINDS, SkullCase, skull_cases
 from benchmarks.skull_networks import BundleMethod
 from benchmarks.skull_scores import COLUMNS, group_sections, score
-from monai_sparse_refine.data import complete_skulls, phantom_cases, read_split
-from monai_sparse_refine.files import atomic_path
-from monai_sparse_refine.report import write_case_table
+from monai_sparse_refine.data import complete_skulls, read_split
 
 FIRST_SEED = 600  # phantoms of training, validation during training and test have other seeds
 SHOWN = ("implant_dice", "border_dice", "hd95_mm", "closed", "outside_percent")
@@ -82,12 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             row = {"test_set": case.test_set, "case": case.name, "kind": case.kind, "group": case.group}
             rows.append({**row, "method": name, **score(case, method(case.defective))})
         print(case.test_set, case.name, case.kind, flush=True)
-    folder = Path(options.output)
-    write_case_table(rows, folder / "skull_ablation.csv")
-    with atomic_path(folder / "skull_ablation.md") as temporary:
-        command = command_line("skull_ablation", arguments)
-        temporary.write_text(_page(rows, folder, command=command), encoding="utf-8")
-    print(f"written: {folder / 'skull_ablation.md'} and .csv")
+    page = _page(rows, Path(options.output), command=command_line("skull_ablation", arguments))
+    write_results(options.output, "skull_ablation", rows, page)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -102,11 +97,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--phantom-dir", default="runs/ablation_phantoms", help="where they are kept")
     parser.add_argument("--kinds", nargs="+", default=list(TEST_KINDS), help="kinds of holes")
     parser.add_argument("--seed", type=int, default=0, help="decides the holes")
-    parser.add_argument("--bundle", default=str(BUNDLE), help="bundle to score")
-    parser.add_argument("--weights", help="its weights; the bundle's own by default")
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS, help="rows")
-    parser.add_argument("--engine", default="auto", help="auto, native or minkowski")
-    parser.add_argument("--output", default="docs/results", help="folder to write to")
+    add_bundle_options(parser)
     return parser.parse_args(arguments)
 
 
@@ -116,12 +108,7 @@ def _cases(options: argparse.Namespace) -> list[SkullCase]:
         names = read_split(options.split, options.part)
         sets["patients"] = complete_skulls(options.patients, names=names)
     if options.phantoms:
-        sets["procedural phantoms"] = phantom_cases(
-            options.phantom_dir,
-            count=options.phantoms,
-            first_seed=FIRST_SEED,
-            spacing=options.phantom_spacing,
-        )
+        sets["procedural phantoms"] = drawn_phantoms(options, first_seed=FIRST_SEED)
     cases = [
         case
         for name, skulls in sets.items()

@@ -9,10 +9,7 @@ are left out: turned, they would end aslant in mid-air, which no scan does.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,14 +19,13 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from benchmarks.command_line import command_line
+from benchmarks.score_commands import add_bundle_options, drawn_phantoms, write_results
 from benchmarks.skull_accuracy import FIRST_SEED, SCANS
 from benchmarks.skull_baselines import Method, identity, interpolation, registered_mirror
-from benchmarks.skull_cases import BUNDLE, TEST_KINDS, SkullCase, skull_cases
+from benchmarks.skull_cases import TEST_KINDS, SkullCase, skull_cases
 from benchmarks.skull_networks import BundleMethod
 from benchmarks.skull_scores import markdown_table, score
-from monai_sparse_refine.data import complete_skulls, phantom_cases
-from monai_sparse_refine.files import atomic_path
-from monai_sparse_refine.report import write_case_table
+from monai_sparse_refine.data import complete_skulls
 from monai_sparse_refine.volume import as_mask, spacing_of
 
 OURS = "ours"
@@ -147,21 +143,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     skulls = [(name, skull) for name, found in _test_sets(options).items() for skull in found]
     if not skulls:
         raise SystemExit("error: no case; give --scans or --phantoms")
-    parts = [skulls[first :: options.jobs] for first in range(min(options.jobs, len(skulls)))]
-    if len(parts) == 1:
-        rows = _score_part(options, skulls)
-    else:
-        with ProcessPoolExecutor(len(parts), mp_context=multiprocessing.get_context("spawn")) as pool:
-            rows = [row for part in pool.map(_score_part, [options] * len(parts), parts) for row in part]
-    folder = Path(options.output)
-    write_case_table(rows, folder / "skull_robustness.csv")
-    with atomic_path(folder / "skull_robustness.md") as temporary:
-        page = _page(rows, command=command_line("skull_robustness", arguments))
-        temporary.write_text(page, encoding="utf-8")
-    print(f"written: {folder / 'skull_robustness.md'} and .csv")
+    rows = _scored(options, skulls)
+    page = _page(rows, command=command_line("skull_robustness", arguments))
+    write_results(options.output, "skull_robustness", rows, page)
 
 
-def _score_part(options: argparse.Namespace, skulls: Sequence[tuple[str, dict[str, Any]]]) -> list[Row]:
+def _scored(options: argparse.Namespace, skulls: Sequence[tuple[str, dict[str, Any]]]) -> list[Row]:
+    """A row for every hole, change and method."""
     methods: dict[str, Method] = {
         "identity (hole left open)": identity,
         "mirror image, registered": registered_mirror,
@@ -191,12 +179,7 @@ def _test_sets(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
     if options.scans:
         sets["whole-head scans"] = complete_skulls(options.scans, names=options.scan_names)
     if options.phantoms:
-        sets["procedural phantoms"] = phantom_cases(
-            options.phantom_dir,
-            count=options.phantoms,
-            first_seed=FIRST_SEED,
-            spacing=options.phantom_spacing,
-        )
+        sets["procedural phantoms"] = drawn_phantoms(options, first_seed=FIRST_SEED)
     return sets
 
 
@@ -212,11 +195,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--kinds", nargs="+", default=list(TEST_KINDS), help="kinds of holes")
     parser.add_argument("--changes", nargs="+", default=list(CHANGES), choices=CHANGES, help="rows")
     parser.add_argument("--seed", type=int, default=0, help="decides the holes")
-    parser.add_argument("--bundle", default=str(BUNDLE), help="bundle to score")
-    parser.add_argument("--weights", help="its weights; the bundle's own by default")
-    parser.add_argument("--engine", default="auto", help="auto, native or minkowski")
-    parser.add_argument("--jobs", type=int, default=1, help="processes that share the skulls")
-    parser.add_argument("--output", default="docs/results", help="folder to write to")
+    add_bundle_options(parser)
     return parser.parse_args(arguments)
 
 

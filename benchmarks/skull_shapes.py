@@ -13,7 +13,6 @@ import argparse
 import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,13 +20,12 @@ import torch
 from monai.data import MetaTensor
 
 from benchmarks.command_line import command_line
+from benchmarks.score_commands import add_bundle_options, write_results
 from benchmarks.skull_baselines import BASELINES, Method
 from benchmarks.skull_cases import BUNDLE, SkullCase, complete_skull
 from benchmarks.skull_networks import BundleMethod
 from benchmarks.skull_scores import COLUMNS, markdown_table, score, summary
 from monai_sparse_refine.data import complete_skulls, read_split
-from monai_sparse_refine.files import atomic_path
-from monai_sparse_refine.report import write_case_table
 from monai_sparse_refine.transforms.vault import Vault, vault_of
 from monai_sparse_refine.volume import as_mask, spacing_of
 
@@ -54,19 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows, whole = _scored(options, tasks)
     if not rows:
         raise SystemExit("error: no case; give --patients or --fine")
-    folder = Path(options.output)
-    write_case_table([*rows, *whole], folder / "skull_shapes.csv")
-    with atomic_path(folder / "skull_shapes.md") as temporary:
-        command = command_line("skull_shapes", arguments)
-        page = _page(
-            rows,
-            whole,
-            list(dict.fromkeys(row["method"] for row in rows)),
-            part=options.part,
-            command=command,
-        )
-        temporary.write_text(page, encoding="utf-8")
-    print(f"written: {folder / 'skull_shapes.md'} and .csv")
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    command = command_line("skull_shapes", arguments)
+    page = _page(rows, whole, methods, part=options.part, command=command)
+    write_results(options.output, "skull_shapes", [*rows, *whole], page)
 
 
 def _methods(options: argparse.Namespace) -> dict[str, Method]:
@@ -196,11 +185,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--part", default="validation", help="part of the split")
     parser.add_argument("--max-cases", type=int, help="skulls of every set")
     parser.add_argument("--seed", type=int, default=100, help="decides the holes")
-    parser.add_argument("--bundle", default=str(BUNDLE), help="bundle to score")
-    parser.add_argument("--weights", help="its weights; the bundle's own by default")
-    parser.add_argument("--engine", default="auto", help="auto, native or minkowski")
     parser.add_argument("--jobs", type=int, default=1, help="processes that share the skulls")
-    parser.add_argument("--output", default="docs/results", help="folder to write to")
+    add_bundle_options(parser)
     return parser.parse_args(arguments)
 
 

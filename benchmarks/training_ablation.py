@@ -20,12 +20,12 @@ from typing import Any, NamedTuple
 
 from benchmarks.command_line import command_line
 from benchmarks.earlier_rows import read_rows
+from benchmarks.score_commands import write_results
 from benchmarks.skull_baselines import identity
 from benchmarks.skull_cases import BUNDLE, TEST_KINDS, SkullCase, skull_cases
 from benchmarks.skull_networks import BundleMethod
 from benchmarks.skull_scores import COLUMNS, group_sections, markdown_table, score
 from monai_sparse_refine.data import complete_skulls, phantom_cases, read_split
-from monai_sparse_refine.files import atomic_path
 from monai_sparse_refine.report import write_case_table
 from monai_sparse_refine.training import export_weights
 
@@ -217,11 +217,7 @@ def _write(options: argparse.Namespace, command: str) -> None:
         file = _folder(options, _label(name, seed)) / "scores.csv"
         if file.is_file():
             rows += read_rows(file, columns=_NEEDED, made_by="benchmarks.training_ablation")
-    folder = Path(options.output)
-    write_case_table(rows, folder / "training_ablation.csv")
-    with atomic_path(folder / "training_ablation.md") as temporary:
-        temporary.write_text(_page(rows, command=command), encoding="utf-8")
-    print(f"written: {folder / 'training_ablation.md'} and .csv")
+    write_results(options.output, "training_ablation", rows, _page(rows, command=command))
 
 
 def _page(rows: Sequence[dict[str, Any]], *, command: str) -> str:

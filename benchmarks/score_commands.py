@@ -1,0 +1,39 @@
+"""What the commands that score skull completion share: options, phantoms and where the results go."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.skull_cases import BUNDLE
+from monai_sparse_refine.data import phantom_cases
+from monai_sparse_refine.files import atomic_path
+from monai_sparse_refine.report import write_case_table
+
+__all__ = ["add_bundle_options", "drawn_phantoms", "write_results"]
+
+
+def add_bundle_options(parser: argparse.ArgumentParser) -> None:
+    """Add which bundle is scored, how it is run, and where the results go."""
+    parser.add_argument("--bundle", default=str(BUNDLE), help="bundle to score")
+    parser.add_argument("--weights", help="its weights; the bundle's own by default")
+    parser.add_argument("--engine", default="auto", help="auto, native or minkowski")
+    parser.add_argument("--output", default="docs/results", help="folder to write to")
+
+
+def drawn_phantoms(options: argparse.Namespace, *, first_seed: int) -> list[dict[str, Any]]:
+    """The procedural skulls that ``--phantoms``, ``--phantom-dir`` and ``--phantom-spacing`` ask for."""
+    return phantom_cases(
+        options.phantom_dir, count=options.phantoms, first_seed=first_seed, spacing=options.phantom_spacing
+    )
+
+
+def write_results(folder: str | Path, name: str, rows: Sequence[Mapping[str, Any]], page: str) -> None:
+    """Write every hole's scores to ``NAME.csv`` and the page to ``NAME.md``, whole or not at all."""
+    write_case_table(rows, Path(folder) / f"{name}.csv")
+    file = Path(folder) / f"{name}.md"
+    with atomic_path(file) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    print(f"written: {file} and .csv")
