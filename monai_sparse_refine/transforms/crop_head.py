@@ -1,4 +1,4 @@
-"""Leave out what is no head: shoulders, chest and empty field of view of a longer scan, padding above a shorter one."""
+"""Leave out what is no head: shoulders and chest of a longer scan, padding above a shorter one, a head holder."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import Crop, InvertibleTransform, MapTransform
 from monai.utils import TransformBackends
 
 from monai_sparse_refine.errors import InputError
+from monai_sparse_refine.transforms.head_holder import without_holder
 from monai_sparse_refine.transforms.scan_end import end_of_scan
 from monai_sparse_refine.transforms.vault import vault_of
 from monai_sparse_refine.volume import as_mask
@@ -61,7 +63,8 @@ def head_box(bone: np.ndarray, affine: np.ndarray, *, reach_mm: float = REACH_MM
 class CropHeadd(MapTransform, InvertibleTransform):
     """Crop skulls to their heads (see :func:`head_box`); the inverse puts zeros around.
 
-    A head scan of the usual field of view stays as it is, and so does a volume without a vault.
+    Within that box a head holder becomes background (see :func:`without_holder`), for good: the inverse does not bring
+    it back. A head scan of the usual field of view stays as it is, and so does a volume without a vault.
 
     Args:
         keys: skulls [1, X, Y, Z], with their affine; each is cropped by its own bone.
@@ -83,9 +86,12 @@ class CropHeadd(MapTransform, InvertibleTransform):
         out = dict(data)
         for key in self.key_iterator(out):
             skull: MetaTensor = out[key]
-            box = head_box(as_mask(skull), skull.affine.cpu().numpy().astype(float), reach_mm=self.reach_mm)
+            bone, affine = as_mask(skull), skull.affine.cpu().numpy().astype(float)
+            head = without_holder(bone, affine)
+            box = head_box(head, affine, reach_mm=self.reach_mm)
             everything = tuple(slice(0, int(size)) for size in skull.shape[1:])
-            out[key] = self.crop(skull, slices=everything if box is None else box)
+            cropped = self.crop(skull, slices=everything if box is None else box)
+            out[key] = cropped if head is bone else _without(cropped, (bone & ~head)[box or everything])
         return out
 
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -94,6 +100,13 @@ class CropHeadd(MapTransform, InvertibleTransform):
         for key in self.key_iterator(out):
             out[key] = self.crop.inverse(out[key])
         return out
+
+
+def _without(skull: MetaTensor, away: np.ndarray) -> MetaTensor:
+    """A skull [1, X, Y, Z] with some voxels [X, Y, Z] emptied, and all it knows of its grid."""
+    gone = torch.from_numpy(np.ascontiguousarray(away)).to(skull.device)
+    emptied: MetaTensor = skull.masked_fill(gone[None], 0)
+    return emptied
 
 
 CropHeadD = CropHeadDict = CropHeadd

@@ -12,6 +12,7 @@ from monai.data import MetaTensor
 from monai.transforms import Orientation
 
 from monai_sparse_refine.transforms.crop_head import head_box
+from monai_sparse_refine.transforms.head_holder import without_holder
 from monai_sparse_refine.transforms.resample import ResampleToSpacing, resample_to_shape
 from monai_sparse_refine.volume import affine_of_box, as_tensor
 
@@ -23,7 +24,8 @@ def on_ras_grid(
 ) -> np.ndarray:
     """Apply a step that wants left and right along the first axis, and a spacing, to a mask of any.
 
-    Only the head is looked at (see :func:`head_box`): the whole of a body would take gigabytes at 1 mm.
+    Only the head is looked at (see :func:`head_box`): the whole of a body would take gigabytes at 1 mm, and a head
+    holder would be taken for a piece of the vault (see :func:`without_holder`).
 
     Args:
         step: from fractions of foreground [1, X', Y', Z'], RAS, to values of that shape.
@@ -34,7 +36,9 @@ def on_ras_grid(
     Returns:
         What the step gives, on the mask's grid [X, Y, Z], by linear interpolation; 0 far from the head.
     """
-    box = head_box(mask, like.affine.cpu().numpy().astype(float)) or tuple(slice(0, n) for n in mask.shape)
+    world = like.affine.cpu().numpy().astype(float)
+    mask = without_holder(mask, world)
+    box = head_box(mask, world) or tuple(slice(0, n) for n in mask.shape)
     affine = torch.as_tensor(affine_of_box(like.affine, box))
     source = MetaTensor(torch.from_numpy(mask[box][None].astype(np.float32)), affine=affine)
     there: Any = ResampleToSpacing(spacing, threshold=None)(Orientation(axcodes="RAS", labels=None)(source))

@@ -10,7 +10,7 @@ from monai.data import MetaTensor
 
 from monai_sparse_refine.errors import InputError
 
-__all__ = ["RIM_DEG", "Vault", "cranial_middle", "find_vault", "vault_of"]
+__all__ = ["RIM_DEG", "Vault", "cranial_middle", "find_vault", "some_voxels", "vault_of"]
 
 _LENGTH_TO_BREADTH = 1.2  # a typical head is a fifth longer than it is wide
 _CAP_MM = 60.0  # the highest part of a head, which holds vault and nothing else
@@ -113,15 +113,28 @@ def vault_of(bone: np.ndarray, affine: np.ndarray, *, points: int = _SOME_POINTS
     Raises:
         InputError: for an empty mask, or one without a vault.
     """
+    index = some_voxels(bone, points)
+    if not len(index):
+        raise InputError("the mask is empty, so it has no vault")
+    return find_vault(index @ affine[:3, :3].T + affine[:3, 3])
+
+
+def some_voxels(bone: np.ndarray, points: int) -> np.ndarray:
+    """At most so many voxels of a mask, the same ones every time.
+
+    Args:
+        bone: bool [X, Y, Z].
+        points: how many are drawn where it has more; some of them twice.
+
+    Returns:
+        Their indices (N, 3).
+    """
     order: Literal["C", "F"] = "F" if bone.flags.f_contiguous else "C"
     flat = np.flatnonzero(bone.ravel(order))
-    if flat.size == 0:
-        raise InputError("the mask is empty, so it has no vault")
     # Drawn, not every n-th voxel: strides would line up with the rows of the volume.
     if flat.size > points:
         flat = flat[np.random.default_rng(0).integers(0, flat.size, points)]
-    index = np.stack(np.unravel_index(flat, bone.shape, order), axis=1)
-    return find_vault(index @ affine[:3, :3].T + affine[:3, 3])
+    return np.stack(np.unravel_index(flat, bone.shape, order), axis=1)
 
 
 def cranial_middle(bone: np.ndarray, *volumes: Any) -> np.ndarray | None:

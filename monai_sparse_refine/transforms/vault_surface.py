@@ -18,6 +18,14 @@ from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.transforms.inpaint import inpaint_tension
 from monai_sparse_refine.transforms.scan_end import end_of_scan
 from monai_sparse_refine.transforms.vault import Vault, vault_of
+from monai_sparse_refine.transforms.vault_map import (
+    REACH_DEG,
+    map_directions,
+    map_pitch,
+    map_size,
+    on_map,
+    to_map,
+)
 from monai_sparse_refine.transforms.vault_trend import mean_trend
 from monai_sparse_refine.volume import as_tensor
 
@@ -29,7 +37,6 @@ __all__ = [
     "interpolate_vault",
 ]
 
-_REACH_DEG = 112.0  # how far from straight up the surface is mapped
 _WALL = (0.75, 1.3)  # bone between these shares of the model's radius is the vault's wall
 _TREND_DEG = 85.0  # how far from straight up the overall shape is fitted: below are temples and orbits
 _TENSION_DEG = 4.5  # over how far the surface carries on its slope
@@ -61,9 +68,8 @@ def interpolate_vault(bone: np.ndarray, affine: np.ndarray, *, below_mm: float =
     except InputError:
         return empty
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    # A pixel holds at least one voxel of the wall, or bone would look porous.
-    pitch = max(2.0, 1.5 * float(np.rad2deg(spacing.max() / vault.radius_mm)))  # degrees
-    size = 2 * int(np.ceil(_REACH_DEG / pitch)) + 1
+    pitch = map_pitch(affine, vault)
+    size = map_size(pitch)
     voxel = float(spacing.mean()) / vault.radius_mm
     mapped = _surfaces(bone, affine, vault, pitch=pitch, size=size, half_voxel=voxel / 2)
     if mapped is None:
@@ -78,8 +84,8 @@ def interpolate_vault(bone: np.ndarray, affine: np.ndarray, *, below_mm: float =
     for start in range(bottom, end, _SLAB):
         slab = np.argwhere(~bone[left:right, back:front, start : min(start + _SLAB, end)])
         slab += np.array([left, back, start])
-        pixel, share, height = _polar(slab, affine, vault, pitch, size)
-        candidate = _on_map(pixel, size) & (height > -below_mm) & (share > 0.7) & (share < 1.35)
+        pixel, share, height = to_map(slab, affine, vault, pitch, size)
+        candidate = on_map(pixel, size) & (height > -below_mm) & (share > 0.7) & (share < 1.35)
         slab, pixel, share = slab[candidate], pixel[candidate], share[candidate]
         chosen = hole[tuple(np.round(pixel).astype(int).T)]
         slab, pixel, share = slab[chosen], pixel[chosen], share[chosen]
@@ -153,8 +159,8 @@ def _surfaces(
     None where no direction lacks bone, or all do.
     """
     wall = np.argwhere(bone)
-    pixel, share, _ = _polar(wall, affine, vault, pitch, size)
-    inside = _on_map(pixel, size) & (share > _WALL[0]) & (share < _WALL[1])
+    pixel, share, _ = to_map(wall, affine, vault, pitch, size)
+    inside = on_map(pixel, size) & (share > _WALL[0]) & (share < _WALL[1])
     cells = np.round(pixel[inside]).astype(int)
     outer = np.full((size, size), -np.inf)
     inner = np.full((size, size), np.inf)
@@ -163,7 +169,7 @@ def _surfaces(
     missing = ~np.isfinite(outer)
     grid = np.stack(np.meshgrid(np.arange(size), np.arange(size), indexing="ij"), axis=-1) - size // 2
     angle = np.linalg.norm(grid, axis=-1) * pitch  # from straight up, degrees
-    missing_inside = missing & (angle <= _REACH_DEG)
+    missing_inside = missing & (angle <= REACH_DEG)
     if missing.all() or not missing_inside.any():
         return None
     # What is not known has any value: it is filled below.
@@ -173,7 +179,7 @@ def _surfaces(
     hole = _untrusted(missing_inside, missing, outer - inner, pitch)
     unknown = hole | missing
     middle = (inner + outer) / 2
-    trend = mean_trend(middle, ~unknown & (angle <= _TREND_DEG), _directions(grid, np.deg2rad(angle)))
+    trend = mean_trend(middle, ~unknown & (angle <= _TREND_DEG), map_directions(grid, np.deg2rad(angle)))
     # The middle carries on its slope for a while; the thickness has none to carry on, or it would soon be negative.
     middle = trend + inpaint_tension(middle - trend, unknown, length=_TENSION_DEG / pitch)
     half = inpaint_tension(outer - inner, unknown) / 2
@@ -196,12 +202,6 @@ def _untrusted(hole: np.ndarray, missing: np.ndarray, thickness: np.ndarray, pit
     return np.asarray(wider | (ndimage.binary_dilation(wider, block) & thin & ~missing))
 
 
-def _directions(grid: np.ndarray, angle: np.ndarray) -> np.ndarray:
-    """Unit vectors (..., 3) of the map's pixels (..., 2), `angle` being theirs from straight up in rad (...)."""
-    away = grid / np.maximum(np.linalg.norm(grid, axis=-1, keepdims=True), 1e-6)
-    return np.concatenate([np.sin(angle)[..., None] * away, np.cos(angle)[..., None]], axis=-1)
-
-
 def _box_of_hole(
     inner: np.ndarray,
     outer: np.ndarray,
@@ -219,7 +219,7 @@ def _box_of_hole(
     """
     size = len(hole)
     grid = np.argwhere(hole) - size // 2
-    direction = _directions(grid, np.deg2rad(np.linalg.norm(grid, axis=-1) * pitch))
+    direction = map_directions(grid, np.deg2rad(np.linalg.norm(grid, axis=-1) * pitch))
     # Between pixels the surfaces are interpolated, so that a neighbour may lie farther in or out.
     low, high = ndimage.minimum_filter(inner, 3)[hole], ndimage.maximum_filter(outer, 3)[hole]
     length = vault.model_radius(direction)
@@ -234,22 +234,6 @@ def _box_of_hole(
     index = (corners - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T
     first = np.maximum(np.floor(index.min(axis=0)), 0).astype(int)
     return first, np.minimum(np.ceil(index.max(axis=0)) + 1, shape).astype(int)
-
-
-def _polar(
-    index: np.ndarray, affine: np.ndarray, vault: Vault, pitch: float, size: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Voxels (N, 3) as map pixels (N, 2), shares of the model's radius (N,), mm above the base (N,)."""
-    local = vault.local(index @ affine[:3, :3].T + affine[:3, 3]).astype(np.float32)
-    length = np.maximum(np.linalg.norm(local, axis=1), 1e-3)
-    across = np.maximum(np.linalg.norm(local[:, :2], axis=1), 1e-3)
-    angle = np.rad2deg(np.arccos(np.clip(local[:, 2] / length, -1.0, 1.0)))
-    pixel = local[:, :2] / across[:, None] * (angle / pitch)[:, None] + size // 2
-    return pixel, length / vault.model_radius(local), vault.above_base(local)
-
-
-def _on_map(pixel: np.ndarray, size: int) -> np.ndarray:
-    return np.asarray(((pixel > -0.5) & (pixel < size - 0.5)).all(axis=1))
 
 
 InterpolateVaultD = InterpolateVaultDict = InterpolateVaultd
