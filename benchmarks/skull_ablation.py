@@ -25,6 +25,19 @@ FIRST_SEED = 600  # phantoms of training, validation during training and test ha
 SHOWN = ("implant_dice", "border_dice", "hd95_mm", "closed", "outside_percent")
 _SIMPLE = {"inferer": {"_target_": "SimpleInferer"}}
 
+
+def _extracted(**options: Any) -> dict[str, Any]:
+    """The final implant told from noise in another way; the steps before tell it as they do."""
+    kept = {"_target_": "monai_sparse_refine.transforms.ExtractImplant"}
+    return {
+        "postprocessing#transforms#7#extract": {
+            **kept,
+            "min_relative_volume": "@min_relative_volume",
+            **options,
+        }
+    }
+
+
 # Row: options of BundleMethod that differ from the bundle as it is.
 VARIANTS: dict[str, dict[str, Any]] = {
     "the bundle": {},
@@ -42,9 +55,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "nothing more at the rim": {
         "overrides": {"rim_threshold": 0.45, "mirror_threshold": None, "vault_threshold": None}
     },
-    "burr holes not looked for": {"overrides": {"postprocessing#transforms#7#reach_mm": 0.0}},
-    "thin edges over cut bone left out": {"overrides": {"postprocessing#transforms#7#film_mm": 0.0}},
-    "angles at the bone left out": {"overrides": {"postprocessing#transforms#7#corner_voxels": 0}},
+    "burr holes not looked for": {"overrides": _extracted(reach_mm=0.0)},
+    "thin edges over cut bone left out": {"overrides": _extracted(film_mm=0.0)},
+    "angles at the bone left out": {"overrides": _extracted(corner_voxels=0)},
     "implant and bone not closed by a ball": {"overrides": {"gap_radius_mm": 0.0}},
     "mirror image silenced": {"silent": [1]},
     "interpolated vault silenced": {"silent": [2]},

@@ -91,7 +91,10 @@ class CropHeadd(MapTransform, InvertibleTransform):
             box = head_box(head, affine, reach_mm=self.reach_mm)
             everything = tuple(slice(0, int(size)) for size in skull.shape[1:])
             cropped = self.crop(skull, slices=everything if box is None else box)
-            out[key] = cropped if head is bone else _without(cropped, (bone & ~head)[box or everything])
+            if head is not bone:
+                away = np.ascontiguousarray((bone & ~head)[box or everything])
+                cropped = cropped.masked_fill(torch.from_numpy(away[None]).to(cropped.device), 0)
+            out[key] = cropped
         return out
 
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -100,13 +103,6 @@ class CropHeadd(MapTransform, InvertibleTransform):
         for key in self.key_iterator(out):
             out[key] = self.crop.inverse(out[key])
         return out
-
-
-def _without(skull: MetaTensor, away: np.ndarray) -> MetaTensor:
-    """A skull [1, X, Y, Z] with some voxels [X, Y, Z] emptied, and all it knows of its grid."""
-    gone = torch.from_numpy(np.ascontiguousarray(away)).to(skull.device)
-    emptied: MetaTensor = skull.masked_fill(gone[None], 0)
-    return emptied
 
 
 CropHeadD = CropHeadDict = CropHeadd

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.transforms.guess_average import AverageAround, AverageGuessd, Surroundings
+from monai_sparse_refine.transforms.implant import ExtractImplant
 from monai_sparse_refine.transforms.ras_grid import on_grid_of
 from monai_sparse_refine.transforms.resample import ResampleToSpacing
 from monai_sparse_refine.volume import affine_of_box, bounding_box, spacing_of
@@ -42,7 +43,8 @@ class AverageGrids(AverageAround):
         max_box_voxels: most voxels of the box on any grid: a larger box, such as that of weights which fill the whole
             head, gets a grid as much coarser as this takes. Holes of 12 cm fit on 1 mm.
         margin_mm: how far around the implant the mean is taken.
-        min_relative_volume: smallest part that counts as implant, as in :class:`ExtractImplant`.
+        extract: how the implant is told from noise; by default :class:`ExtractImplant` without parts below a fifth of
+            the largest. Steps that share one find it once where it stays as it is.
 
     Raises:
         InputError: a spacing or number of voxels that is not above 0; when called, no guesses.
@@ -58,7 +60,7 @@ class AverageGrids(AverageAround):
         context_mm: float = 16.0,
         max_box_voxels: int = 4_000_000,
         margin_mm: float = 8.0,
-        min_relative_volume: float = 0.2,
+        extract: ExtractImplant | None = None,
     ) -> None:
         if not all(spacing > 0 for spacing in spacings):
             raise InputError(f"spacings are {tuple(spacings)}; expected mm, each above 0")
@@ -69,7 +71,7 @@ class AverageGrids(AverageAround):
             weight=len(spacings) / (1 + len(spacings)),
             finest_mm=float("inf") if spacings else 0.0,
             margin_mm=margin_mm,
-            min_relative_volume=min_relative_volume,
+            extract=extract,
         )
         self.network = network
         self.spacings = tuple(spacings)
@@ -149,7 +151,7 @@ class AverageGridsd(AverageGuessd):
         context_mm: float = 16.0,
         max_box_voxels: int = 4_000_000,
         margin_mm: float = 8.0,
-        min_relative_volume: float = 0.2,
+        extract: ExtractImplant | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         average = AverageGrids(
@@ -160,7 +162,7 @@ class AverageGridsd(AverageGuessd):
             context_mm=context_mm,
             max_box_voxels=max_box_voxels,
             margin_mm=margin_mm,
-            min_relative_volume=min_relative_volume,
+            extract=extract,
         )
         super().__init__(
             keys, defective_key, average, guesses_key=guesses_key, allow_missing_keys=allow_missing_keys

@@ -49,7 +49,8 @@ class AverageAround(Transform):
         weight: of the other answer in the mean.
         finest_mm: voxels with a longer side are too coarse to profit.
         margin_mm: how far around the implant the mean is taken.
-        min_relative_volume: smallest part that counts as implant, as in :class:`ExtractImplant`.
+        extract: how the implant is told from noise; by default :class:`ExtractImplant` without parts below a fifth of
+            the largest. Steps that share one find it once where it stays as it is.
     """
 
     backend = [TransformBackends.NUMPY]
@@ -61,13 +62,13 @@ class AverageAround(Transform):
         weight: float,
         finest_mm: float,
         margin_mm: float,
-        min_relative_volume: float,
+        extract: ExtractImplant | None,
     ) -> None:
         self.threshold = threshold
         self.weight = weight
         self.finest_mm = finest_mm
         self.margin_mm = margin_mm
-        self.extract = ExtractImplant(min_relative_volume=min_relative_volume)
+        self.extract = ExtractImplant(min_relative_volume=0.2) if extract is None else extract
 
     @abstractmethod
     def other(self, defective: MetaTensor, guesses: MetaTensor | None, around: Surroundings) -> np.ndarray:
@@ -131,7 +132,7 @@ class AverageGuess(AverageAround):
 
     channel: int
 
-    def __init__(self, *, spacing: float, **options: float) -> None:
+    def __init__(self, *, spacing: float, **options: Any) -> None:
         super().__init__(**options)
         self.spacing = spacing
 

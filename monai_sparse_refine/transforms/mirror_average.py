@@ -10,6 +10,7 @@ from monai.data import MetaTensor
 
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.transforms.guess_average import MIRROR, AverageGuess, AverageGuessd, Surroundings
+from monai_sparse_refine.transforms.implant import ExtractImplant
 from monai_sparse_refine.transforms.mirror import MirrorImage
 from monai_sparse_refine.transforms.ras_grid import on_ras_grid
 
@@ -30,7 +31,8 @@ class AverageMirror(AverageGuess):
         finest_mm: voxels with a longer side are too coarse to profit.
         spacing: mm of the grid that the mirror image is made on.
         margin_mm: how far around the implant the mean is taken.
-        min_relative_volume: smallest part that counts as implant, as in :class:`ExtractImplant`.
+        extract: how the implant is told from noise; by default :class:`ExtractImplant` without parts below a fifth of
+            the largest. Steps that share one find it once where it stays as it is.
 
     Raises:
         InputError: a weight that is not between 0 and 1.
@@ -47,7 +49,7 @@ class AverageMirror(AverageGuess):
         finest_mm: float = 2.0,
         spacing: float = 1.0,
         margin_mm: float = 3.0,
-        min_relative_volume: float = 0.2,
+        extract: ExtractImplant | None = None,
     ) -> None:
         if not 0 < weight < 1:
             raise InputError(f"weight is {weight}; expected a number between 0 and 1")
@@ -57,7 +59,7 @@ class AverageMirror(AverageGuess):
             finest_mm=finest_mm if agreement <= 1 else 0.0,  # no two implants agree so well
             spacing=spacing,
             margin_mm=margin_mm,
-            min_relative_volume=min_relative_volume,
+            extract=extract,
         )
         self.agreement = agreement
         self.mirror = MirrorImage(threshold=None, register=True)
@@ -88,7 +90,7 @@ class AverageMirrord(AverageGuessd):
         finest_mm: float = 2.0,
         spacing: float = 1.0,
         margin_mm: float = 3.0,
-        min_relative_volume: float = 0.2,
+        extract: ExtractImplant | None = None,
         guesses_key: Hashable | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
@@ -99,7 +101,7 @@ class AverageMirrord(AverageGuessd):
             finest_mm=finest_mm,
             spacing=spacing,
             margin_mm=margin_mm,
-            min_relative_volume=min_relative_volume,
+            extract=extract,
         )
         super().__init__(
             keys, defective_key, average, guesses_key=guesses_key, allow_missing_keys=allow_missing_keys

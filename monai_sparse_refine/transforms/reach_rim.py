@@ -56,7 +56,8 @@ class ReachRim(Transform):
         guess_spacing: voxel size of mirror image and interpolated vault, mm.
         through_mm: how far in and out neither bone nor implant may lie.
         reach_mm: how far from the implant.
-        min_relative_volume: smallest part that counts as implant, as in :class:`ExtractImplant`.
+        extract: how the implant is told from noise; by default :class:`ExtractImplant` without parts below a fifth of
+            the largest. Steps that share one find it once where it stays as it is.
 
     Raises:
         InputError: thresholds that are not 0 < rim_threshold <= threshold < 1, or another one not between 0 and 1.
@@ -78,7 +79,7 @@ class ReachRim(Transform):
         guess_spacing: float = 1.0,
         through_mm: float = 10.0,
         reach_mm: float = 20.0,
-        min_relative_volume: float = 0.2,
+        extract: ExtractImplant | None = None,
     ) -> None:
         if not 0 < rim_threshold <= threshold < 1:
             raise InputError(
@@ -99,7 +100,7 @@ class ReachRim(Transform):
         self.guess_spacing = guess_spacing
         self.through_mm = through_mm
         self.reach_mm = reach_mm
-        self.extract = ExtractImplant(min_relative_volume=min_relative_volume)
+        self.extract = ExtractImplant(min_relative_volume=0.2) if extract is None else extract
         self.mirror = MirrorImage(threshold=None, register=True)
         self.interpolate = InterpolateVault(below_mm=midline_below_mm)
 
@@ -230,7 +231,7 @@ class ReachRimd(MapTransform):
         guess_spacing: float = 1.0,
         through_mm: float = 10.0,
         reach_mm: float = 20.0,
-        min_relative_volume: float = 0.2,
+        extract: ExtractImplant | None = None,
         guesses_key: Hashable | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
@@ -249,7 +250,7 @@ class ReachRimd(MapTransform):
             guess_spacing=guess_spacing,
             through_mm=through_mm,
             reach_mm=reach_mm,
-            min_relative_volume=min_relative_volume,
+            extract=extract,
         )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from monai_sparse_refine.metrics import dice
 from monai_sparse_refine.transforms.guess_average import VAULT, AverageGuess, AverageGuessd, Surroundings
+from monai_sparse_refine.transforms.implant import ExtractImplant
 from monai_sparse_refine.transforms.ras_grid import on_ras_grid
 from monai_sparse_refine.transforms.vault_surface import InterpolateVault
 from monai_sparse_refine.volume import as_mask, bounding_box, spacing_of
@@ -39,7 +40,8 @@ class AverageVault(AverageGuess):
         finest_mm: voxels with a longer side are too coarse to profit.
         spacing: mm of the grid that the vault is interpolated on.
         margin_mm: how far around the implant the mean is taken.
-        min_relative_volume: smallest part that counts as implant, as in :class:`ExtractImplant`.
+        extract: how the implant is told from noise; by default :class:`ExtractImplant` without parts below a fifth of
+            the largest. Steps that share one find it once where it stays as it is.
     """
 
     channel = VAULT
@@ -55,7 +57,7 @@ class AverageVault(AverageGuess):
         finest_mm: float = 2.0,
         spacing: float = 1.0,
         margin_mm: float = 3.0,
-        min_relative_volume: float = 0.2,
+        extract: ExtractImplant | None = None,
     ) -> None:
         super().__init__(
             threshold=threshold,
@@ -63,7 +65,7 @@ class AverageVault(AverageGuess):
             finest_mm=finest_mm,
             spacing=spacing,
             margin_mm=margin_mm,
-            min_relative_volume=min_relative_volume,
+            extract=extract,
         )
         self.agreement = agreement
         self.repetition = repetition
@@ -118,7 +120,7 @@ class AverageVaultd(AverageGuessd):
         finest_mm: float = 2.0,
         spacing: float = 1.0,
         margin_mm: float = 3.0,
-        min_relative_volume: float = 0.2,
+        extract: ExtractImplant | None = None,
         guesses_key: Hashable | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
@@ -131,7 +133,7 @@ class AverageVaultd(AverageGuessd):
             finest_mm=finest_mm,
             spacing=spacing,
             margin_mm=margin_mm,
-            min_relative_volume=min_relative_volume,
+            extract=extract,
         )
         super().__init__(
             keys, defective_key, average, guesses_key=guesses_key, allow_missing_keys=allow_missing_keys

@@ -15,6 +15,7 @@ import trimesh
 from monai.bundle import ConfigWorkflow
 from monai.data import MetaTensor
 
+from benchmarks.skull_robustness import Head, held
 from monai_sparse_refine.data import skull_phantom
 from monai_sparse_refine.transforms import RandCranialDefect
 
@@ -123,6 +124,31 @@ def test_the_implant_fills_the_hole(completed, defective, skulls):
         truth = whole & ~bone
         overlaps.append(2 * (implant & truth).sum() / (implant.sum() + truth.sum()))
     assert np.mean(overlaps) > 0.5, overlaps  # coarse voxels; the accuracy table has the real figures
+
+
+def test_a_head_holder_stays_and_changes_no_implant(bundle, defective, tmp_path):
+    image = nib.load(defective / "skull3.nii.gz")
+    bone = np.pad(np.asarray(image.dataobj) > 0, ((0, 0), (8, 0), (0, 0)))
+    affine = image.affine.copy()
+    affine[:3, 3] -= 8 * affine[:3, 1]
+    nothing = np.zeros_like(bone)
+    holder = held(Head(bone, bone, nothing, np.array(image.header.get_zooms()))).defective
+    holder = holder[:, -bone.shape[1] :] & ~bone
+    assert holder.sum() > 100
+    (tmp_path / "in").mkdir()
+    for name, mask in (("alone", bone), ("held", bone | holder)):
+        _save(tmp_path / "in" / f"{name}.nii.gz", mask.astype(np.uint8), affine)
+    options = {"mesh": False, "figure": False, "engine": "native"}
+    result = bundle("inference.json", dataset_dir=tmp_path / "in", output_dir=tmp_path / "out", **options)
+    assert result.returncode == 0, result.stdout + result.stderr
+    alone, beside = (
+        np.asarray(nib.load(tmp_path / "out" / f"{name}_implant.nii.gz").dataobj) > 0
+        for name in ("alone", "held")
+    )
+    assert 2 * (alone & beside).sum() / (alone.sum() + beside.sum()) > 0.97
+    whole = np.asarray(nib.load(tmp_path / "out" / "held_completed.nii.gz").dataobj) > 0
+    np.testing.assert_array_equal(whole, bone | holder | beside)
+    assert not (beside & (bone | holder)).any()
 
 
 def test_a_real_skull_keeps_its_grid_and_every_voxel(bundle, shared_data, tmp_path):

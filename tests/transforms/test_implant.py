@@ -169,6 +169,36 @@ def test_dictionaries_carry_the_affine_and_give_back_every_input_voxel():
     assert ExtractImplantD is ExtractImplantd and CompleteMaskD is CompleteMaskd
 
 
+def test_a_shared_one_cleans_the_same_masks_once(monkeypatch):
+    skull, spacing = dome(), (1.0, 1.0, 1.0)
+    bone = skull & ~hole_like(skull, spacing)
+    calls = []
+
+    def counted(*arguments, **options):
+        calls.append(options["spacing"])
+        return clean_implant(*arguments, **options)
+
+    monkeypatch.setattr("monai_sparse_refine.transforms.implant.clean_implant", counted)
+
+    def case(mask, millimetres=1.0):
+        affine = torch.diag(torch.tensor([millimetres] * 3 + [1.0], dtype=torch.float64))
+        return MetaTensor(torch.as_tensor(mask[None].astype(np.uint8)), affine=affine)
+
+    shared = ExtractImplant()
+    first = shared(case(skull), case(bone))
+    again = ExtractImplantd("pred", "image", extract=shared)({"pred": case(skull), "image": case(bone)})
+    assert len(calls) == 1 and first.any()
+    assert torch.equal(first.as_tensor(), again["implant"].as_tensor()) and first.dtype == torch.uint8
+    # What differs is looked at anew: the implant, the bone, the spacing.
+    assert not shared(case(bone), case(bone)).any() and len(calls) == 2
+    less = bone.copy()
+    less[:, :, :12] = False
+    assert (shared(case(skull | less), case(less)) != first).any() and len(calls) == 3
+    shared(case(skull | less, 2.0), case(less, 2.0))
+    assert len(calls) == 4
+    assert torch.equal(shared(case(skull), case(bone)).as_tensor(), first.as_tensor()) and len(calls) == 5
+
+
 def test_missing_keys():
     data = {"image": np.zeros((1, 2, 2, 2))}
     assert ExtractImplantd("pred", "image", "implant", allow_missing_keys=True)(data).keys() == data.keys()

@@ -517,22 +517,15 @@ def test_both_configurations_of_the_bundle_clean_the_implant_alike(bundle):
     inference, refine = (
         json.loads((bundle / "configs" / name).read_text()) for name in ("inference.json", "refine.json")
     )
-    for number, (name, options) in enumerate(
-        {
-            "ExtractImplant": {"core_mm", "lip_mm", "min_volume_ml", "min_relative_volume"},
-            "CloseGaps": {"radius_mm", "below_mm"},
-        }.items()
-    ):
-        (step,) = (
-            step
-            for step in inference["postprocessing"]["transforms"]
-            if step["_target_"].endswith(f".{name}d")
-        )
-        addition = refine["refine"]["additions"][number]
-        assert addition["_target_"].endswith(f".{name}")
-        assert {k: v for k, v in step.items() if k in options} == {
-            k: v for k, v in addition.items() if k in options
-        }
+    steps = {step["_target_"].rsplit(".", 1)[-1]: step for step in inference["postprocessing"]["transforms"]}
+    # One definition of what an implant is, for all that have to know it.
+    sharing = ("AverageGridsd", "AverageVaultd", "AverageMirrord", "ReachRimd", "ExtractImplantd")
+    assert {steps[name]["extract"] for name in sharing} == {"@extract"}
+    assert {step["extract"] for step in refine["refine"]["adjust"]} == {"@extract"}
+    shared, closing = refine["refine"]["additions"]
+    assert shared == "@extract" and closing["_target_"].endswith(".CloseGaps")
+    options = ("radius_mm", "below_mm")
+    assert [closing.get(name) for name in options] == [steps["CloseGapsd"].get(name) for name in options]
 
 
 def test_recipe_follows_the_bundle_and_the_overrides(bundle):
