@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.config.type_definitions import NdarrayOrTensor
+from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_dst_type
 from scipy import ndimage
 
 from monai_sparse_refine.errors import InputError
+from monai_sparse_refine.transforms.head import skull_part
 from monai_sparse_refine.volume import as_volume, bounding_box, case_name, volume_kind
 
 __all__ = ["ToBinaryMask", "ToBinaryMaskD", "ToBinaryMaskDict", "ToBinaryMaskd", "largest_component"]
@@ -43,10 +45,10 @@ def largest_component(mask: np.ndarray) -> np.ndarray:
 class ToBinaryMask(Transform):
     """Turn a binary mask or a CT of one case into a uint8 mask of 0 and 1 on the same grid.
 
-    A volume of only 0 and 1 is a mask and passes through voxel for voxel. One with values below 0 or above
-    255
-    is a CT: bone is what lies above the threshold, and its largest face-connected part is kept, so that the
-    headrest, wires and speckle go. Anything else (a label map, a probability map) is refused.
+    A volume of only 0 and 1 is a mask and passes through voxel for voxel. One with values below 0 or above 255 is a
+    CT: bone is what lies above the threshold, and its largest face-connected part is kept, so that the headrest, wires
+    and speckle go; in a CT that knows its affine the largest that has a cranial vault, if one has, for a table may be
+    larger than the skull. Anything else (a label map, a probability map) is refused.
 
     Args:
         hu_threshold: HU above which a voxel of a CT is bone.
@@ -74,7 +76,10 @@ class ToBinaryMask(Transform):
         kind = volume_kind(volume, hu_threshold=self.hu_threshold, name=name)
         mask = volume > self.hu_threshold if kind == "ct" else volume != 0
         if self.largest_component is True or (self.largest_component == "ct" and kind == "ct"):
-            mask = largest_component(mask)
+            skull = None
+            if kind == "ct" and isinstance(img, MetaTensor):
+                skull = skull_part(mask, img.affine.cpu().numpy().astype(float))
+            mask = largest_component(mask) if skull is None else skull
         result = mask.astype(np.uint8).reshape(tuple(img.shape))
         dtype: Any = torch.uint8 if isinstance(img, torch.Tensor) else np.uint8
         return convert_to_dst_type(result, dst=img, dtype=dtype)[0]

@@ -16,6 +16,7 @@ from monai.utils import TransformBackends, convert_to_dst_type
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.transforms.defect_cut import cut_defect
 from monai_sparse_refine.transforms.defect_shapes import DEFECT_KINDS, DEFECT_SIZES_MM, Defect, draw_defect
+from monai_sparse_refine.transforms.head import without_holder
 from monai_sparse_refine.transforms.vault import vault_of
 from monai_sparse_refine.volume import spacing_of
 
@@ -153,7 +154,7 @@ class RandCranialDefect(RandomizableTransform):
         """Draw until a hole is good; returns the index of its voxels."""
         random = np.random.default_rng(self._seed)
         mask = volume != 0
-        vault = vault_of(mask, affine, points=_VAULT_POINTS)
+        vault = vault_of(without_holder(mask, affine), affine, points=_VAULT_POINTS)
         voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000.0
         # A cropped scan may have no room for one kind: then the next one is tried.
         for kind in random.permutation(np.asarray(self.kinds)).tolist():

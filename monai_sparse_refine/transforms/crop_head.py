@@ -14,7 +14,7 @@ from monai.transforms import Crop, InvertibleTransform, MapTransform
 from monai.utils import TransformBackends
 
 from monai_sparse_refine.errors import InputError
-from monai_sparse_refine.transforms.head_holder import without_holder
+from monai_sparse_refine.transforms.head import without_holder
 from monai_sparse_refine.transforms.scan_end import end_of_scan
 from monai_sparse_refine.transforms.vault import vault_of
 from monai_sparse_refine.volume import as_mask

@@ -14,8 +14,8 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_dst_type
 
 from monai_sparse_refine.errors import InputError
+from monai_sparse_refine.transforms.head import cranial_middle
 from monai_sparse_refine.transforms.implant_cleaning import clean_implant
-from monai_sparse_refine.transforms.vault import cranial_middle
 from monai_sparse_refine.volume import as_mask, check_same_shape, spacing_of
 
 __all__ = [

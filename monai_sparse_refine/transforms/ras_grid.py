@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 from monai.transforms import Orientation
 
 from monai_sparse_refine.transforms.crop_head import head_box
-from monai_sparse_refine.transforms.head_holder import without_holder
+from monai_sparse_refine.transforms.head import without_holder
 from monai_sparse_refine.transforms.resample import ResampleToSpacing, resample_to_shape
 from monai_sparse_refine.volume import affine_of_box, as_tensor
 

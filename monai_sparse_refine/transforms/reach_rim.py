@@ -16,11 +16,12 @@ from torch import Tensor
 
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.transforms.guess_average import MIRROR
+from monai_sparse_refine.transforms.head import cranial_middle, without_holder
 from monai_sparse_refine.transforms.implant import ExtractImplant
 from monai_sparse_refine.transforms.implant_cleaning import through_wall
 from monai_sparse_refine.transforms.mirror import MirrorImage
 from monai_sparse_refine.transforms.ras_grid import on_grid_of, on_ras_grid
-from monai_sparse_refine.transforms.vault import cranial_middle, vault_of
+from monai_sparse_refine.transforms.vault import vault_of
 from monai_sparse_refine.transforms.vault_surface import InterpolateVault
 from monai_sparse_refine.volume import as_mask, spacing_of
 
@@ -165,7 +166,7 @@ class ReachRim(Transform):
     ) -> tuple[np.ndarray, np.ndarray]:
         """The voxels of a mask [X, Y, Z] at the glabella, and those high above the base of the vault."""
         affine = defective.affine.cpu().numpy().astype(float)
-        vault = vault_of(bone, affine)
+        vault = vault_of(without_holder(bone, affine), affine)
         points = np.argwhere(filled)
         local = vault.local(points @ affine[:3, :3].T + affine[:3, 3])
         above = vault.above_base(local)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from monai.data import MetaTensor
 
 from monai_sparse_refine.errors import InputError
 
-__all__ = ["RIM_DEG", "Vault", "cranial_middle", "find_vault", "some_voxels", "vault_of"]
+__all__ = ["RIM_DEG", "Vault", "find_vault", "some_voxels", "vault_of"]
 
 _LENGTH_TO_BREADTH = 1.2  # a typical head is a fifth longer than it is wide
 _CAP_MM = 60.0  # the highest part of a head, which holds vault and nothing else
@@ -135,24 +134,6 @@ def some_voxels(bone: np.ndarray, points: int) -> np.ndarray:
     if flat.size > points:
         flat = flat[np.random.default_rng(0).integers(0, flat.size, points)]
     return np.stack(np.unravel_index(flat, bone.shape, order), axis=1)
-
-
-def cranial_middle(bone: np.ndarray, *volumes: Any) -> np.ndarray | None:
-    """Middle of the cranial cavity as voxel indices (3,); None where no volume has an affine, or without a vault.
-
-    Args:
-        bone: bool [X, Y, Z].
-        volumes: volumes on the mask's grid; the first MetaTensor says where it lies.
-    """
-    affines = [volume.affine for volume in volumes if isinstance(volume, MetaTensor)]
-    if not affines:
-        return None
-    affine = affines[0].cpu().numpy().astype(float)
-    try:
-        centre = vault_of(bone, affine).centre
-    except InputError:
-        return None
-    return np.asarray(np.linalg.solve(affine[:3, :3], centre - affine[:3, 3]))
 
 
 def _reach(points: np.ndarray, centre: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from hypothesis.extra import numpy as hnp
 from monai.data import MetaTensor
 from monai.transforms import LoadImage
 
+from monai_sparse_refine.data import skull_phantom
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.transforms.binary_mask import (
     ToBinaryMask,
@@ -44,6 +45,20 @@ def test_a_ct_becomes_its_largest_bone_with_the_affine_kept():
     assert isinstance(result, MetaTensor) and result.dtype == torch.uint8
     assert torch.equal(result.affine, affine)
     assert result.sum() == 27 and result[0, 1:4, 1:4, 1:4].all()
+
+
+def test_a_ct_becomes_its_skull_beside_a_larger_table():
+    skull = skull_phantom(3, spacing=4.0)
+    bone = skull.as_tensor().numpy() > 0
+    ct = np.where(np.pad(bone, ((0, 0), (30, 30), (12, 0), (0, 20))), 700, -1000).astype(np.int16)
+    alone = ct > 0
+    ct[:, :, :4] = 500
+    assert (ct > 300).sum() > 2 * bone.sum()
+    result = ToBinaryMask()(MetaTensor(torch.as_tensor(ct), affine=skull.affine))
+    skull_alone = ToBinaryMask(largest_component=True)(torch.as_tensor(alone.astype(np.uint8)))
+    np.testing.assert_array_equal(result.numpy(), skull_alone.numpy())
+    # Where nothing tells up from down, the largest part it is.
+    assert ToBinaryMask()(ct)[:, :, :4].all()
 
 
 def test_threshold_and_component_are_options():

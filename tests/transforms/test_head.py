@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from monai_sparse_refine.data import skull_phantom
 from monai_sparse_refine.transforms import CropHeadd, InterpolateVault
-from monai_sparse_refine.transforms.head_holder import without_holder
+from monai_sparse_refine.transforms.head import cranial_middle, skull_part, without_holder
 from monai_sparse_refine.transforms.ras_grid import on_ras_grid
 from monai_sparse_refine.transforms.vault import vault_of
 from monai_sparse_refine.volume import as_mask
@@ -56,6 +56,25 @@ def test_a_bowl_behind_the_head_goes_and_nothing_else(head, voxels, axes):
     expected = Orientation(axcodes=axes, labels=None)(head)
     out = without_holder(as_mask(turned), affine_of(turned))
     np.testing.assert_array_equal(out, as_mask(expected))
+
+
+def test_a_table_larger_than_the_skull_goes(head):
+    """It reaches above the vertex too, where a vault is looked for first."""
+    bone, affine = as_mask(head), affine_of(head)
+    behind = int(np.flatnonzero(bone.any(axis=(0, 2)))[0])
+    wider = np.pad(bone, ((40, 40), (0, 0), (0, 40)))
+    affine[:3, 3] -= 40 * affine[:3, 0]
+    table = np.zeros_like(wider)
+    table[:, behind - 8 : behind - 3] = True
+    assert table.sum() > bone.sum()
+    np.testing.assert_array_equal(without_holder(wider | table, affine), wider)
+    like = MetaTensor(torch.zeros(1, 1, 1, 1), affine=torch.from_numpy(affine))
+    expected = cranial_middle(wider, like)
+    assert expected is not None
+    np.testing.assert_array_equal(cranial_middle(wider | table, like), expected)
+    assert cranial_middle(table, like) is None and cranial_middle(wider) is None
+    np.testing.assert_array_equal(skull_part(wider | table, affine), skull_part(wider, affine))
+    assert skull_part(table, affine) is None and skull_part(np.zeros_like(table), affine) is None
 
 
 def test_a_head_alone_is_handed_back(head):
