@@ -18,7 +18,7 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 
 from benchmarks.command_line import command_line
-from benchmarks.score_commands import write_results
+from benchmarks.score_commands import SCANS, write_results
 from benchmarks.skull_baselines import Method, identity
 from benchmarks.skull_cases import BUNDLE, TEST_KINDS, skull_cases
 from benchmarks.skull_networks import BundleMethod
@@ -29,7 +29,6 @@ from monai_sparse_refine.transforms import ExtractImplant, MakeMultiResolution, 
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SUPER_RESOLUTION = REPOSITORY / "bundles" / "skull_super_resolution"
-SCANS = ("invesalius_cranium_skull", "philips_skullphantom_bone1mm_skull")
 SHOWN = ("implant_dice", "border_dice", "hd95_mm", "closed")
 
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 
 from benchmarks.command_line import command_line
+from benchmarks.score_commands import add_whole_head_options, whole_heads
 from benchmarks.skull_baselines import BASELINES, Method
 from benchmarks.skull_cases import BUNDLE, SEEN_KINDS, TEST_KINDS, UNSEEN_KINDS, SkullCase, skull_cases
 from benchmarks.skull_earlier import read_table, with_earlier_rows
@@ -30,14 +31,12 @@ from benchmarks.skull_networks import (
     paper_recipe_pruned_less,
 )
 from benchmarks.skull_scores import result_tables, score
-from monai_sparse_refine.data import complete_skulls, phantom_cases, read_split
+from monai_sparse_refine.data import complete_skulls, read_split
 from monai_sparse_refine.errors import or_exit
 from monai_sparse_refine.files import atomic_path
 from monai_sparse_refine.report import completion_figure, write_case_table
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-SCANS = ("invesalius_cranium_skull", "philips_skullphantom_bone1mm_skull")
-FIRST_SEED = 90_000  # phantoms of training have smaller seeds
 FINE = "patients, interpolated to 1.5 mm"
 IDENTITY, OURS = "identity (hole left open)", "ours"
 DENSE, SHORT = "dense twin, short", "ours, short"
@@ -98,11 +97,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--fine", help="folder of patients' skulls made of interpolated CTs (data.fine_heads writes it)"
     )
     parser.add_argument("--fine-cases", type=int, help="at most so many of them")
-    parser.add_argument("--scans", help=f"folder with {' and '.join(SCANS)}")
-    parser.add_argument("--scan-names", nargs="+", default=list(SCANS), help="which of its scans")
-    parser.add_argument("--phantoms", type=int, default=0, help=f"phantoms with seeds from {FIRST_SEED}")
-    parser.add_argument("--phantom-spacing", type=float, default=1.0, help="their voxel size in mm")
-    parser.add_argument("--phantom-dir", default="runs/test_phantoms", help="where they are kept")
+    add_whole_head_options(parser)
     parser.add_argument("--kinds", nargs="+", default=list(TEST_KINDS), help="kinds of holes")
     parser.add_argument("--seed", type=int, default=0, help="decides the holes")
     parser.add_argument("--max-cases", type=int, help="at most so many skulls of each set")
@@ -177,13 +172,7 @@ def _test_sets(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
             skull for skull in complete_skulls(options.fine) if skull["name"].split("_fine")[0] in patients
         ]
         sets[FINE] = fine[: options.fine_cases]
-    if options.scans:
-        sets["whole-head scans"] = complete_skulls(options.scans, names=options.scan_names)
-    if options.phantoms:
-        count = min(options.phantoms, options.max_cases or options.phantoms)
-        sets["procedural phantoms"] = phantom_cases(
-            options.phantom_dir, count=count, first_seed=FIRST_SEED, spacing=options.phantom_spacing
-        )
+    sets.update(whole_heads(options))
     return {name: skulls[: options.max_cases] for name, skulls in sets.items()}
 
 

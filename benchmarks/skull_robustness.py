@@ -19,13 +19,11 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from benchmarks.command_line import command_line
-from benchmarks.score_commands import add_bundle_options, drawn_phantoms, write_results
-from benchmarks.skull_accuracy import FIRST_SEED, SCANS
+from benchmarks.score_commands import add_bundle_options, add_whole_head_options, whole_heads, write_results
 from benchmarks.skull_baselines import Method, identity, interpolation, registered_mirror
 from benchmarks.skull_cases import TEST_KINDS, SkullCase, skull_cases
 from benchmarks.skull_networks import BundleMethod
 from benchmarks.skull_scores import markdown_table, score
-from monai_sparse_refine.data import complete_skulls
 from monai_sparse_refine.volume import as_mask, spacing_of
 
 OURS = "ours"
@@ -140,7 +138,7 @@ def changed_case(case: SkullCase, change: Callable[[Head], Head]) -> SkullCase:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Score every hole after every change, and write ``skull_robustness.md`` and ``.csv``."""
     options = _options(arguments)
-    skulls = [(name, skull) for name, found in _test_sets(options).items() for skull in found]
+    skulls = [(name, skull) for name, found in whole_heads(options).items() for skull in found]
     if not skulls:
         raise SystemExit("error: no case; give --scans or --phantoms")
     rows = _scored(options, skulls)
@@ -174,24 +172,11 @@ def _each(head: Head, step: Callable[[np.ndarray], np.ndarray]) -> Head:
     return Head(step(head.complete), step(head.defective), step(head.unscored), head.spacing)
 
 
-def _test_sets(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
-    sets: dict[str, list[dict[str, Any]]] = {}
-    if options.scans:
-        sets["whole-head scans"] = complete_skulls(options.scans, names=options.scan_names)
-    if options.phantoms:
-        sets["procedural phantoms"] = drawn_phantoms(options, first_seed=FIRST_SEED)
-    return sets
-
-
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--scans", help=f"folder with {' and '.join(SCANS)}")
-    parser.add_argument("--scan-names", nargs="+", default=list(SCANS), help="which of its scans")
-    parser.add_argument("--phantoms", type=int, default=0, help="procedural skulls")
-    parser.add_argument("--phantom-dir", default="runs/test_phantoms", help="where they are kept")
-    parser.add_argument("--phantom-spacing", type=float, default=1.0, help="their voxel size in mm")
+    add_whole_head_options(parser)
     parser.add_argument("--kinds", nargs="+", default=list(TEST_KINDS), help="kinds of holes")
     parser.add_argument("--changes", nargs="+", default=list(CHANGES), choices=CHANGES, help="rows")
     parser.add_argument("--seed", type=int, default=0, help="decides the holes")

@@ -1,6 +1,7 @@
 """Score skull completion on holes of plain shapes, which neither training nor the accuracy table draws.
 
     python -m benchmarks.skull_shapes --patients DIR --fine FINE/validation
+    python -m benchmarks.skull_shapes --scans DIR --phantoms 4 --output docs/results/shapes_of_whole_heads
 
 Balls, a box along the head's axes, a cylinder, two balls at once, a wedge, balls at orbit and occiput, and a head cut
 off level below the vertex. It is a test of habits: a network may have learned what the drawn holes have in common. And
@@ -20,9 +21,9 @@ import torch
 from monai.data import MetaTensor
 
 from benchmarks.command_line import command_line
-from benchmarks.score_commands import add_bundle_options, write_results
+from benchmarks.score_commands import add_bundle_options, add_whole_head_options, whole_heads, write_results
 from benchmarks.skull_baselines import BASELINES, Method
-from benchmarks.skull_cases import BUNDLE, SkullCase, complete_skull
+from benchmarks.skull_cases import BUNDLE, OWN_HOLES, SkullCase, complete_skull, own_hole
 from benchmarks.skull_networks import BundleMethod
 from benchmarks.skull_scores import COLUMNS, markdown_table, score, summary
 from monai_sparse_refine.data import complete_skulls, read_split
@@ -51,10 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]
     rows, whole = _scored(options, tasks)
     if not rows:
-        raise SystemExit("error: no case; give --patients or --fine")
+        raise SystemExit("error: no case; give --patients, --fine, --scans or --phantoms")
     methods = list(dict.fromkeys(row["method"] for row in rows))
     command = command_line("skull_shapes", arguments)
-    page = _page(rows, whole, methods, part=options.part, command=command)
+    page = _page(rows, whole, methods, where=_where(options), command=command)
     write_results(options.output, "skull_shapes", [*rows, *whole], page)
 
 
@@ -93,7 +94,7 @@ def _score_part(options: argparse.Namespace, tasks: Sequence[Task]) -> list[tupl
 
 
 def shape_cases(test_set: str, skull: Mapping[str, Any], *, seed: int) -> Iterator[SkullCase]:
-    """A hole of every shape that takes at least `LEAST_ML` of a skull.
+    """A hole of every shape that takes at least `LEAST_ML` of a skull, clear of a hole that its scan has by itself.
 
     Args:
         test_set: name of the set.
@@ -111,15 +112,16 @@ def shape_cases(test_set: str, skull: Mapping[str, Any], *, seed: int) -> Iterat
     local = vault.local(index @ affine[:3, :3].T + affine[:3, 3])  # (N, 3): right, front, up, in mm
     wall = np.linalg.norm(local, axis=1) > _WALL_SHARE * vault.model_radius(local)
     voxel_ml = float(np.prod(spacing_of(complete))) / 1000.0
+    own = own_hole(str(skull["name"]), complete)
     for shape, inside in _shapes(vault, local, np.random.default_rng(seed)).items():
         lost = index[inside & wall]
-        if len(lost) * voxel_ml < LEAST_ML:
+        if len(lost) * voxel_ml < LEAST_ML or (own is not None and bool(own[0][tuple(lost.T)].any())):
             continue
         holed = complete.as_tensor().numpy().copy()
         holed[0][tuple(lost.T)] = 0
         defective = MetaTensor(torch.from_numpy(holed), affine=complete.affine)
         ml = round(len(lost) * voxel_ml, 1)
-        yield SkullCase(test_set, str(skull["name"]), shape, ml, None, complete, defective)
+        yield SkullCase(test_set, str(skull["name"]), shape, ml, None, complete, defective, own)
 
 
 def _shapes(vault: Vault, local: np.ndarray, random: np.random.Generator) -> dict[str, np.ndarray]:
@@ -172,7 +174,15 @@ def _test_sets(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
         sets["patients, interpolated to 1.5 mm"] = [
             skull for skull in fine if skull["name"].endswith("_fine0") and skull["name"][:-6] in names
         ]
+    sets.update(whole_heads(options))
     return {name: skulls[: options.max_cases] for name, skulls in sets.items()}
+
+
+def _where(options: argparse.Namespace) -> str:
+    """Which heads were scored, in words."""
+    patients = [f"patients of the split's {options.part} part"] if options.patients or options.fine else []
+    whole = ["heads that are whole at the top"] if options.scans or options.phantoms else []
+    return " and ".join(patients + whole)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -181,6 +191,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--patients", help="folder of complete skulls of patients")
     parser.add_argument("--fine", help="folder of fine skulls of them")
+    add_whole_head_options(parser)
     parser.add_argument("--split", default=str(BUNDLE / "docs" / "split.json"), help="split of the patients")
     parser.add_argument("--part", default="validation", help="part of the split")
     parser.add_argument("--max-cases", type=int, help="skulls of every set")
@@ -191,7 +202,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _added(test_set: str, skull: Mapping[str, Any], methods: Mapping[str, Method]) -> Iterator[Row]:
-    """What each method adds to a complete skull, in ml."""
+    """What each method adds to a complete skull, in ml; nothing of a scan that is not complete."""
+    if skull["name"] in OWN_HOLES:
+        return
     complete = complete_skull(skull)
     voxel_ml = float(np.prod(spacing_of(complete))) / 1000.0
     for name, method in methods.items():
@@ -205,7 +218,7 @@ def _page(
     whole: Sequence[Row],
     methods: Sequence[str],
     *,
-    part: str,
+    where: str,
     command: str,
 ) -> str:
     columns = [column for column in COLUMNS if column.name in SHOWN]
@@ -213,7 +226,7 @@ def _page(
         "# Skull completion: holes of other shapes",
         "",
         "Cells are `median / mean / worst` over holes that neither training nor the accuracy table draws, in",
-        f"patients of the split's {part} part. Those below {LEAST_ML} ml, as where a scan ends first, are left out.",
+        f"{where}. Those below {LEAST_ML} ml, as where a scan ends first, are left out.",
         f'But for "{LEVEL}": training cuts caps too, though seldom one just there.',
         f"Made by `{command}`; every hole is in [skull_shapes.csv](skull_shapes.csv).",
     ]
@@ -238,6 +251,8 @@ def _page(
         ]
         lines += ["", f"## {test_set}, mean implant DSC by shape", "", markdown_table(["", *methods], shapes)]
         found = [row for row in whole if row["test_set"] == test_set]
+        if not found:
+            continue
         lines += ["", f"## {test_set}, complete: {len(found) // len(methods)} skulls", ""]
         lines.append(_added_table(found, methods))
     return "\n".join(lines) + "\n"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.skull_cases import OWN_HOLES
 from benchmarks.skull_shapes import LEAST_ML, LEVEL, main, shape_cases
 from monai_sparse_refine.data import skull_phantom
 from monai_sparse_refine.transforms.vault import vault_of
@@ -64,6 +65,30 @@ def test_command_scores_every_hole_by_every_method(folder, tmp_path):
     page = (tmp_path / "skull_shapes.md").read_text()
     assert f"{LEVEL}: 1 holes" in page and "complete: 1 skulls" in page
     assert "| identity (hole left open) | 0 of 1 | none |" in page and all(shape in page for shape in shapes)
+
+
+def test_whole_heads_are_scored_but_for_what_a_scan_lacks_by_itself(folder, tmp_path, monkeypatch):
+    skull = nib.load(folder / "a.nii.gz")
+    bone = np.argwhere(np.asarray(skull.dataobj) > 0)
+    world = nib.affines.apply_affine(skull.affine, bone)
+    top = tuple(world[world[:, 2].argmax()].tolist())
+    monkeypatch.setitem(OWN_HOLES, "a", (top, 30.0))
+    cases = list(shape_cases("scan", {"label": str(folder / "a.nii.gz"), "name": "a"}, seed=1))
+    assert cases and LEVEL not in {case.kind for case in cases}  # it would go through the hole there is
+    assert all(case.unscored is not None and not (case.true_implant * case.unscored).any() for case in cases)
+    options = ["--scans", str(folder), "--scan-names", "a", "--engine", "native", "--output", str(tmp_path)]
+    phantoms = ["--phantoms", "1", "--phantom-spacing", "5", "--phantom-dir", str(tmp_path / "phantoms")]
+    main(options + phantoms)
+    rows = list(csv.DictReader((tmp_path / "skull_shapes.csv").open()))
+    scan, phantom = (
+        [row for row in rows if row["test_set"] == name]
+        for name in ("whole-head scans", "procedural phantoms")
+    )
+    assert {row["shape"] for row in scan} == {case.kind for case in cases}  # nothing about it as a whole
+    assert "none" in {row["shape"] for row in phantom}
+    page = (tmp_path / "skull_shapes.md").read_text()
+    assert "heads that are whole at the top. Those below" in page and "patients" not in page
+    assert "whole-head scans, complete" not in page
 
 
 def test_nothing_to_score_is_told(tmp_path):
