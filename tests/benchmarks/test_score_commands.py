@@ -3,8 +3,19 @@
 import argparse
 import csv
 
-from benchmarks.score_commands import add_bundle_options, drawn_phantoms, write_results
+import nibabel as nib
+
+from benchmarks.score_commands import (
+    SCANS,
+    TEST_SEED,
+    add_bundle_options,
+    add_whole_head_options,
+    drawn_phantoms,
+    whole_heads,
+    write_results,
+)
 from benchmarks.skull_cases import BUNDLE
+from monai_sparse_refine.data import skull_phantom
 
 
 def test_options_say_which_bundle_and_where_to():
@@ -21,6 +32,21 @@ def test_phantoms_are_those_that_were_asked_for(tmp_path):
         "phantom_00040_6mm",
         "phantom_00041_6mm",
     ]
+
+
+def test_whole_heads_are_those_that_were_asked_for(tmp_path):
+    skull = skull_phantom(0, spacing=6.0)
+    nib.save(nib.Nifti1Image(skull[0].numpy(), skull.affine.numpy()), tmp_path / "mine.nii.gz")
+    parser = argparse.ArgumentParser()
+    add_whole_head_options(parser)
+    assert parser.parse_args([]).scan_names == list(SCANS) and not whole_heads(parser.parse_args([]))
+    scans = ["--scans", str(tmp_path), "--scan-names", "mine"]
+    phantoms = ["--phantoms", "1", "--phantom-spacing", "6", "--phantom-dir", str(tmp_path / "phantoms")]
+    found = whole_heads(parser.parse_args(scans + phantoms))
+    assert {name: [skull["name"] for skull in skulls] for name, skulls in found.items()} == {
+        "whole-head scans": ["mine"],
+        "procedural phantoms": [f"phantom_{TEST_SEED}_6mm"],
+    }
 
 
 def test_results_are_a_table_and_a_page(tmp_path, capsys):
