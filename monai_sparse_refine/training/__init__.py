@@ -2,6 +2,7 @@
 
 from monai_sparse_refine.training.checkpoints import BestWeights, export_weights
 from monai_sparse_refine.training.early_stop import EarlyStop
+from monai_sparse_refine.training.echo import EchoDataset
 from monai_sparse_refine.training.level_stats import LevelStats
 from monai_sparse_refine.training.pictures import ValidationPictures
 from monai_sparse_refine.training.restart import resume
@@ -11,6 +12,7 @@ from monai_sparse_refine.training.warm_start import warm_start
 __all__ = [
     "BestWeights",
     "EarlyStop",
+    "EchoDataset",
     "LevelStats",
     "PrepareCoarseBatch",
     "ValidationPictures",

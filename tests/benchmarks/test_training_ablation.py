@@ -9,7 +9,7 @@ from monai.bundle import ConfigParser
 
 from benchmarks.distilled_loss import DistilledLoss
 from benchmarks.skull_cases import BUNDLE
-from benchmarks.training_ablation import VARIANTS, main
+from benchmarks.training_ablation import RECIPE, VARIANTS, main
 
 FOLDERS = ("input_corrupted", "input_corrupted_seed_3")
 
@@ -18,6 +18,8 @@ FOLDERS = ("input_corrupted", "input_corrupted_seed_3")
 def test_every_variant_changes_what_it_says(name):
     parser = ConfigParser()
     parser.read_config(str(BUNDLE / "configs" / "train.json"))
+    for key, value in RECIPE.items():
+        parser[key] = value
     for key, value in VARIANTS[name].train.items():
         before = parser[key] if key.split("#")[-1] not in ("level_weights", "teacher") else None
         assert before != value
@@ -34,7 +36,7 @@ def test_a_silenced_channel_is_zero_in_training():
     parser.read_config(str(BUNDLE / "configs" / "train.json"))
     for key, value in VARIANTS["without the mirror image"].train.items():
         parser[key] = value
-    step = parser.get_parsed_content("train#random_transforms#9")
+    step = parser.get_parsed_content("train#cheap_transforms#2")
     image = step({"image": torch.ones(3, 2, 2, 2), "label": torch.ones(1, 2, 2, 2), "other": 1})
     assert image["image"].amax((1, 2, 3)).tolist() == [1, 0, 1] and "other" not in image
 
