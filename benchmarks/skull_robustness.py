@@ -4,6 +4,7 @@
 
 The same hole in the same head, given to every method as it is and after each change. Heads that end below the vertex
 are left out: turned, they would end aslant in mid-air, which no scan does.
+``--changes`` with ``--earlier`` puts some changes into a table of the same holes.
 """
 
 from __future__ import annotations
@@ -19,17 +20,20 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from benchmarks.command_line import command_line
+from benchmarks.earlier_rows import read_rows
 from benchmarks.score_commands import add_bundle_options, add_whole_head_options, whole_heads, write_results
 from benchmarks.skull_baselines import Method, identity, interpolation, registered_mirror
 from benchmarks.skull_cases import TEST_KINDS, SkullCase, skull_cases
 from benchmarks.skull_networks import BundleMethod
 from benchmarks.skull_scores import markdown_table, score
+from monai_sparse_refine.errors import InputError, or_exit
 from monai_sparse_refine.volume import as_mask, spacing_of
 
 OURS = "ours"
 AS_IT_IS = "as it is"
 _CROP_MM = 110.0
 _SLICES = 3
+_TILT = 20.0
 _PORES, _SPECKS, _SPECK_REACH = 1.6, 2.6, 3  # standard deviations of a smooth noise; voxels from the bone
 Row = dict[str, Any]
 
@@ -108,6 +112,20 @@ def thick_slices(head: Head) -> Head:
     return _each(head, coarse)._replace(spacing=head.spacing * (1, 1, _SLICES))
 
 
+def tilted(head: Head, *, degrees: float = _TILT) -> Head:
+    """Sheared from slice to slice, as a CT of a tilted gantry is whose files say nothing of it."""
+    z = head.complete.shape[2]
+    lean = np.tan(np.deg2rad(degrees)) * head.spacing[2] / head.spacing[1]
+    moves = np.rint(lean * (np.arange(z) - (z - 1) / 2)).astype(int)
+    more = int(np.abs(moves).max())
+
+    def shear(mask: np.ndarray) -> np.ndarray:
+        wide = np.pad(mask, ((0, 0), (more, more), (0, 0)))
+        return np.stack([np.roll(wide[:, :, k], move, axis=1) for k, move in enumerate(moves)], axis=2)
+
+    return _each(head, shear)
+
+
 CHANGES: dict[str, Callable[[Head], Head]] = {
     AS_IT_IS: lambda head: head,
     "rolled by 12 degrees": lambda head: turned(head, degrees=(0.0, 12.0, 0.0)),
@@ -118,6 +136,7 @@ CHANGES: dict[str, Callable[[Head], Head]] = {
     "a head holder in the mask": held,
     "porous and speckled": spoilt,
     f"slices {_SLICES} times as thick": thick_slices,
+    f"gantry tilted by {_TILT:.0f} degrees": tilted,
 }
 
 
@@ -138,10 +157,11 @@ def changed_case(case: SkullCase, change: Callable[[Head], Head]) -> SkullCase:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Score every hole after every change, and write ``skull_robustness.md`` and ``.csv``."""
     options = _options(arguments)
+    earlier = or_exit(_read, options.earlier) if options.earlier else []
     skulls = [(name, skull) for name, found in whole_heads(options).items() for skull in found]
     if not skulls:
         raise SystemExit("error: no case; give --scans or --phantoms")
-    rows = _scored(options, skulls)
+    rows = or_exit(_merged, _scored(options, skulls), earlier) if earlier else _scored(options, skulls)
     page = _page(rows, command=command_line("skull_robustness", arguments))
     write_results(options.output, "skull_robustness", rows, page)
 
@@ -168,6 +188,30 @@ def _scored(options: argparse.Namespace, skulls: Sequence[tuple[str, dict[str, A
     return rows
 
 
+def _read(path: str) -> list[Row]:
+    columns = ["test_set", "case", "kind", "change", "method", "implant_dice", "closed"]
+    return read_rows(path, columns=columns, made_by="skull_robustness")
+
+
+def _merged(rows: Sequence[Row], earlier: Sequence[Row]) -> list[Row]:
+    """New rows and those of an earlier table's other changes, hole by hole, in the order of `CHANGES`.
+
+    Raises:
+        InputError: the earlier table has other holes.
+    """
+
+    def hole(row: Row) -> tuple[str, ...]:
+        return (row["test_set"], row["case"], row["kind"])
+
+    holes = list(dict.fromkeys(map(hole, rows)))
+    if set(holes) != set(map(hole, earlier)):
+        raise InputError("the earlier table has other holes; give the skulls, kinds and seed that made it")
+    anew = {row["change"] for row in rows}
+    all_rows = [*rows, *(row for row in earlier if row["change"] not in anew)]
+    order = list(CHANGES)
+    return sorted(all_rows, key=lambda row: (holes.index(hole(row)), order.index(row["change"])))
+
+
 def _each(head: Head, step: Callable[[np.ndarray], np.ndarray]) -> Head:
     return Head(step(head.complete), step(head.defective), step(head.unscored), head.spacing)
 
@@ -179,6 +223,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add_whole_head_options(parser)
     parser.add_argument("--kinds", nargs="+", default=list(TEST_KINDS), help="kinds of holes")
     parser.add_argument("--changes", nargs="+", default=list(CHANGES), choices=CHANGES, help="rows")
+    parser.add_argument("--earlier", help="skull_robustness.csv of the same holes, for all other changes")
     parser.add_argument("--seed", type=int, default=0, help="decides the holes")
     add_bundle_options(parser)
     return parser.parse_args(arguments)

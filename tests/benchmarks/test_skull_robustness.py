@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.skull_cases import skull_cases
-from benchmarks.skull_robustness import AS_IT_IS, CHANGES, Head, changed_case, main, turned
+from benchmarks.skull_robustness import AS_IT_IS, CHANGES, Head, changed_case, main, tilted, turned
 from monai_sparse_refine.data import phantom_cases
 from monai_sparse_refine.volume import as_mask, spacing_of
 
@@ -46,6 +46,15 @@ def test_turning_turns_the_way_it_says():
     assert np.array_equal(same.complete, complete)
 
 
+def test_a_tilted_gantry_moves_slices_and_nothing_else():
+    complete = np.zeros((3, 5, 9), dtype=bool)
+    complete[1, 2] = True  # a rod that stands upright
+    head = tilted(Head(complete, complete, complete & False, np.array([1.0, 1.0, 2.0])), degrees=45.0)
+    right, front, up = np.argwhere(head.complete).T
+    assert set(right) == {1} and list(up) == list(range(9)) and set(np.diff(front)) == {2}  # 2 mm a slice
+    assert front[4] - (head.complete.shape[1] - 1) / 2 == 0  # the middle stays
+
+
 def test_faults_stay_out_of_the_hole(case):
     hole = as_mask(case.true_implant)
     for name in ("porous and speckled", "a head holder in the mask"):
@@ -64,20 +73,10 @@ def test_no_case_is_told():
 def test_command_scores_every_change_by_every_method(tmp_path):
     changes = [AS_IT_IS, "turned by 20 degrees"]
     arguments = ["--phantoms", "1", "--phantom-spacing", "4", "--phantom-dir", str(tmp_path / "phantoms")]
-    main(
-        [
-            *arguments,
-            "--kinds",
-            "random",
-            "--changes",
-            *changes,
-            "--output",
-            str(tmp_path),
-            "--engine",
-            "native",
-        ]
-    )
-    rows = list(csv.DictReader((tmp_path / "skull_robustness.csv").open()))
+    arguments += ["--output", str(tmp_path), "--engine", "native"]
+    table = tmp_path / "skull_robustness.csv"
+    main([*arguments, "--kinds", "random", "--changes", *changes])
+    rows = list(csv.DictReader(table.open()))
     assert [row["change"] for row in rows[::4]] == changes and len({row["method"] for row in rows}) == 4
     dice = {(row["change"], row["method"]): float(row["implant_dice"]) for row in rows}
     assert all(
@@ -88,3 +87,14 @@ def test_command_scores_every_change_by_every_method(tmp_path):
         "## procedural phantoms: 1 holes in 1 heads" in page
         and "| turned by 20 degrees | 0.000 / 0 |" in page
     )
+    more = ["--earlier", str(table), "--changes", "rolled by 12 degrees"]
+    with pytest.raises(SystemExit, match="other holes"):
+        main([*arguments, "--kinds", "cube", *more])
+    main([*arguments, "--kinds", "random", *more])
+    merged = list(csv.DictReader(table.open()))
+    assert [row["change"] for row in merged[::4]] == [
+        AS_IT_IS,
+        "rolled by 12 degrees",
+        "turned by 20 degrees",
+    ]
+    assert [row for row in merged if row["change"] in changes] == rows
