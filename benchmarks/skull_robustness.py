@@ -162,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not skulls:
         raise SystemExit("error: no case; give --scans or --phantoms")
     rows = or_exit(_merged, _scored(options, skulls), earlier) if earlier else _scored(options, skulls)
-    page = _page(rows, command=command_line("skull_robustness", arguments))
+    page = _page(rows, command=command_line("skull_robustness", arguments), scored=options.changes)
     write_results(options.output, "skull_robustness", rows, page)
 
 
@@ -229,7 +229,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _page(rows: Sequence[Row], *, command: str) -> str:
+def _page(rows: Sequence[Row], *, command: str, scored: Sequence[str]) -> str:
     methods = list(dict.fromkeys(row["method"] for row in rows))
     lines = [
         "# Skull completion of heads that are turned, cropped or spoilt",
@@ -238,6 +238,10 @@ def _page(rows: Sequence[Row], *, command: str) -> str:
         "many holes are closed (no gap over 2 voxels); scored on the changed head's own grid.",
         f"Made by `{command}`; every hole is in [skull_robustness.csv](skull_robustness.csv).",
     ]
+    if {row["change"] for row in rows} - set(scored):
+        lines.append(
+            "All other changes are of an earlier table of the same holes, made without `--changes` and `--earlier`."
+        )
     for test_set in dict.fromkeys(row["test_set"] for row in rows):
         mine = [row for row in rows if row["test_set"] == test_set]
         holes = len({(row["case"], row["kind"]) for row in mine})

@@ -87,6 +87,7 @@ def test_command_scores_every_change_by_every_method(tmp_path):
         "## procedural phantoms: 1 holes in 1 heads" in page
         and "| turned by 20 degrees | 0.000 / 0 |" in page
     )
+    assert "earlier table" not in page
     more = ["--earlier", str(table), "--changes", "rolled by 12 degrees"]
     with pytest.raises(SystemExit, match="other holes"):
         main([*arguments, "--kinds", "cube", *more])
@@ -98,3 +99,4 @@ def test_command_scores_every_change_by_every_method(tmp_path):
         "turned by 20 degrees",
     ]
     assert [row for row in merged if row["change"] in changes] == rows
+    assert "All other changes are of an earlier table" in (tmp_path / "skull_robustness.md").read_text()
