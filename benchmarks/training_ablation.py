@@ -36,7 +36,7 @@ _NEEDED = ("test_set", "case", "kind", "group", "method", "steps", *SHOWN)
 _TRAIN = json.loads((BUNDLE / "configs" / "train.json").read_text(encoding="utf-8"))
 _STEPS = _TRAIN["train"]["cheap_transforms"]
 # Place in that list of what keeps image and label alone.
-_LAST = 2
+_LAST = len(_STEPS) - 1
 
 
 class Variant(NamedTuple):
@@ -66,12 +66,13 @@ def _distilled(teacher: str) -> dict[str, Any]:
     return {"loss#_target_": "benchmarks.distilled_loss.DistilledLoss", "loss#teacher": teacher}
 
 
-# Entries of `train.json` for all variants: every case is prepared anew, for the steps' own worth, not for their time.
+# Entries of `train.json` for all variants that do not name them: every case is prepared anew, as before `EchoDataset`.
 RECIPE: dict[str, Any] = {"echoes": 1}
 VARIANTS: dict[str, Variant] = {
     "the recipe": Variant({}),
     "twice as many steps": Variant({}, times=2),
     "every case counts four times, twice as many steps": Variant({"echoes": 4}, times=2),
+    "every case counts four times, five times as many steps": Variant({"echoes": 4}, times=5),
     "without the mirror image": Variant(_silenced(1), method={"silent": [1]}),
     "without the interpolated vault": Variant(_silenced(2), method={"silent": [2]}),
     "without the Dice term": Variant({"dice_weight": 0.0}),
