@@ -68,6 +68,7 @@ def _distilled(teacher: str) -> dict[str, Any]:
 
 # Entries of `train.json` for all variants that do not name them: every case is prepared anew, as before `EchoDataset`.
 RECIPE: dict[str, Any] = {"echoes": 1}
+_FINER = [0.25, 0.5, 0.75, 1.0, 1.5, 2.0]
 VARIANTS: dict[str, Variant] = {
     "the recipe": Variant({}),
     "twice as many steps": Variant({}, times=2),
@@ -77,11 +78,17 @@ VARIANTS: dict[str, Variant] = {
     "without the interpolated vault": Variant(_silenced(2), method={"silent": [2]}),
     "without the Dice term": Variant({"dice_weight": 0.0}),
     "what is known weighs as much": Variant({"loss#known_weight": 1.0}),
-    "finer levels weigh more": Variant({"loss#level_weights": [0.25, 0.5, 0.75, 1.0, 1.5, 2.0]}),
+    "finer levels weigh more": Variant({"loss#level_weights": _FINER}),
+    "finer levels weigh more, counted four times, five times as many steps": Variant(
+        {"echoes": 4, "loss#level_weights": _FINER}, times=5
+    ),
     "coarser levels weigh more": Variant({"loss#level_weights": [2.0, 1.5, 1.0, 0.75, 0.5, 0.25]}),
     "finer levels taught by coarser ones": Variant(_distilled("coarse")),
     "coarser levels taught by finer ones": Variant(_distilled("fine")),
     "input corrupted": Variant(_overlay("corrupted_input")),
+    "input corrupted, counted four times, five times as many steps": Variant(
+        {"echoes": 4, **_overlay("corrupted_input")}, times=5
+    ),
     "pruned at 0": Variant({"keep_threshold": 0.0}, method={"overrides": {"keep_threshold": 0.0}}),
 }
 
