@@ -156,7 +156,7 @@ def _methods(options: argparse.Namespace) -> tuple[dict[str, Method], list[str]]
         anew = ", ".join(f'"{name}"' for name in methods if name != IDENTITY)
         notes.append(
             f"Scored anew: {anew}; all other rows are of an earlier table of the same holes, whose command the "
-            "model card has."
+            "bundle's accuracy.md has."
         )
     return methods, notes
 
@@ -287,10 +287,10 @@ def _page(
         "HD95); RE is the share of wrong voxels of the volume. The hole counts as closed where no gap between",
         "implant and bone exceeds 2 voxels. Added outside is what lies over 5 mm from the true implant.",
         "The baselines keep their largest part only; the networks are cleaned as the bundle does it.",
-        "Rows called short were trained from scratch for the same time each, which the model card tells.",
+        "Rows called short were trained from scratch for the same time each, which the bundle's accuracy.md tells.",
         "A scan that has a hole of its own, as the cranium has in its right forehead, is not complete: nothing is",
         "cut within 40 mm of it, and what a method fills there is not scored.",
-        "Thresholds of a bundle may have been chosen on some of these skulls: its model card says which.",
+        "Thresholds of a bundle may have been chosen on some of these skulls: its accuracy.md says which.",
         "",
         f"Made by `{command}`; every hole's scores are in [skull_accuracy.csv](skull_accuracy.csv).",
         "",
