@@ -69,11 +69,15 @@ def _distilled(teacher: str) -> dict[str, Any]:
 # Entries of `train.json` for all variants that do not name them: every case is prepared anew, as before `EchoDataset`.
 RECIPE: dict[str, Any] = {"echoes": 1}
 _FINER = [0.25, 0.5, 0.75, 1.0, 1.5, 2.0]
+_WIDER = {"network_def#channels": [12, 24, 48, 72, 96, 144, 192]}  # half as many again
 VARIANTS: dict[str, Variant] = {
     "the recipe": Variant({}),
     "twice as many steps": Variant({}, times=2),
     "every case counts four times, twice as many steps": Variant({"echoes": 4}, times=2),
     "every case counts four times, five times as many steps": Variant({"echoes": 4}, times=5),
+    "wider layers, counted four times, five times as many steps": Variant(
+        {"echoes": 4, **_WIDER}, times=5, method={"overrides": _WIDER}
+    ),
     "without the mirror image": Variant(_silenced(1), method={"silent": [1]}),
     "without the interpolated vault": Variant(_silenced(2), method={"silent": [2]}),
     "without the Dice term": Variant({"dice_weight": 0.0}),
