@@ -52,8 +52,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "gaps not closed by the vault": {"overrides": {"vault_threshold": None}},
     "glabella not closed by the vault": {"overrides": {"postprocessing#transforms#5#midline_mm": 0.0}},
     "small gaps closed by the vault too": {"overrides": {"postprocessing#transforms#5#vault_least_ml": 0.0}},
+    "likely gaps not closed": {"overrides": {"gap_threshold": None}},
     "nothing more at the rim": {
-        "overrides": {"rim_threshold": 0.45, "mirror_threshold": None, "vault_threshold": None}
+        "overrides": {
+            "rim_threshold": 0.45,
+            "mirror_threshold": None,
+            "vault_threshold": None,
+            "gap_threshold": None,
+        }
     },
     "burr holes not looked for": {"overrides": _extracted(reach_mm=0.0)},
     "thin edges over cut bone left out": {"overrides": _extracted(film_mm=0.0)},

@@ -75,6 +75,12 @@ from monai_sparse_refine.transforms.implant import (
     ExtractImplantDict,
 )
 from monai_sparse_refine.transforms.label_presets import LABEL_PRESETS
+from monai_sparse_refine.transforms.likely_gaps import (
+    CloseLikelyGaps,
+    CloseLikelyGapsD,
+    CloseLikelyGapsd,
+    CloseLikelyGapsDict,
+)
 from monai_sparse_refine.transforms.mask_corruption import (
     CORRUPTION_KINDS,
     RandMaskCorruption,
@@ -175,6 +181,10 @@ __all__ = [
     "CloseGapsD",
     "CloseGapsDict",
     "CloseGapsd",
+    "CloseLikelyGaps",
+    "CloseLikelyGapsD",
+    "CloseLikelyGapsDict",
+    "CloseLikelyGapsd",
     "CoarsenMask",
     "CoarsenMaskD",
     "CoarsenMaskDict",

@@ -11,11 +11,10 @@ from monai.config import KeysCollection
 from monai.config.type_definitions import NdarrayOrTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_dst_type
-from scipy import ndimage
-from scipy.spatial import cKDTree
 
 from monai_sparse_refine.errors import InputError
-from monai_sparse_refine.volume import as_mask, bounding_box, check_same_shape, spacing_of, surface
+from monai_sparse_refine.transforms.ball_closing import closed_by_ball, joined_to, near_both
+from monai_sparse_refine.volume import as_mask, check_same_shape, spacing_of
 
 __all__ = ["CloseGaps", "CloseGapsD", "CloseGapsDict", "CloseGapsd"]
 
@@ -103,46 +102,8 @@ CloseGapsD = CloseGapsDict = CloseGapsd
 
 
 def _gaps(implant: np.ndarray, bone: np.ndarray, mm: np.ndarray, radius: float) -> np.ndarray:
-    """What closing both by a ball fills, and closing the bone alone would not: boolean array [X, Y, Z].
-
-    A voxel is closed where every ball around a voxel at most a radius from it meets bone or implant. Only voxels at
-    most a radius from both are looked at, so such balls have their middles at most two radii from both.
-    """
-    gaps = np.zeros_like(implant)
-    reach = np.ceil(2 * radius / mm).astype(int)
-    box = bounding_box(implant, margin=[int(n) for n in reach])
-    if box is None:
-        return gaps
-    part, skull = implant[box], bone[box]
-    both = _widened(part, reach) & _widened(skull, reach) & ~skull
-    points = np.argwhere(both)  # (N, 3): middles of balls, if there were no implant
-    to_bone = _within(points, skull, mm, radius)
-    filled = part[tuple(points.T)]
-    to_implant = np.where(filled, True, _within(points, part, mm, radius))
-    candidates = points[to_bone & to_implant & ~filled]
-    # A middle is free where its ball meets nothing: near one of those nothing is closed.
-    open_with = _near(candidates, points[~to_bone & ~to_implant], mm, radius)
-    candidates = candidates[~open_with]
-    open_without = _near(candidates, points[~to_bone], mm, radius)
-    added = np.zeros_like(part)
-    added[tuple(candidates[open_without].T)] = True
-    joined = ndimage.binary_propagation(part, structure=np.ones((3, 3, 3), dtype=bool), mask=part | added)
-    gaps[box] = joined & ~part
-    return gaps
-
-
-def _widened(mask: np.ndarray, reach: np.ndarray) -> np.ndarray:
-    return ndimage.maximum_filter(mask, size=[int(2 * n + 1) for n in reach], mode="constant")
-
-
-def _within(points: np.ndarray, mask: np.ndarray, mm: np.ndarray, limit: float) -> np.ndarray:
-    """Whether a voxel of a mask is at most so far from points outside it: (N, 3) -> (N,)."""
-    return _near(points, np.argwhere(surface(mask)), mm, limit)
-
-
-def _near(points: np.ndarray, targets: np.ndarray, mm: np.ndarray, limit: float) -> np.ndarray:
-    """Whether one of the targets is at most so far: (N, 3), (M, 3) -> (N,)."""
-    if not len(points) or not len(targets):
-        return np.zeros(len(points), dtype=bool)
-    bound = limit * (1 + 1e-9)  # a distance of just the limit may not be lost to rounding
-    return np.isfinite(cKDTree(targets * mm).query(points * mm, distance_upper_bound=bound)[0])
+    """What closing both by a ball fills, and closing the bone alone would not: boolean array [X, Y, Z]."""
+    points = near_both(implant, bone, mm=mm, radius=radius)
+    added = np.zeros_like(implant)
+    added[tuple(points[closed_by_ball(points, implant, bone, mm=mm, radius=radius)].T)] = True
+    return joined_to(implant, added)

@@ -54,7 +54,7 @@ def bundles(tmp_path_factory) -> Path:
     refine = json.loads(source.read_text())["refine"]
     settings = {"guess_spacing": 6.0, "working_spacing": 6.0, "fine_spacing": None, "other_spacings": [5.0]}
     settings |= {"threshold": 0.5, "rim_threshold": 0.4, "mirror_threshold": 0.3, "vault_threshold": 0.7}
-    settings |= {"gap_radius_mm": 3.0, "mirror_agreement": 0.85}
+    settings |= {"gap_threshold": 0.25, "gap_radius_mm": 3.0, "mirror_agreement": 0.85}
     settings |= {"extract": {"_target_": "monai_sparse_refine.transforms.ExtractImplant"}}
     make_bundle(folder / "skull_completion", refine=refine, in_channels=3, **settings)
     make_bundle(folder / "organs", refine={"labels": ["heart", "aorta"], "margin": 4})

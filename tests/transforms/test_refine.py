@@ -519,7 +519,14 @@ def test_both_configurations_of_the_bundle_clean_the_implant_alike(bundle):
     )
     steps = {step["_target_"].rsplit(".", 1)[-1]: step for step in inference["postprocessing"]["transforms"]}
     # One definition of what an implant is, for all that have to know it.
-    sharing = ("AverageGridsd", "AverageVaultd", "AverageMirrord", "ReachRimd", "ExtractImplantd")
+    sharing = (
+        "AverageGridsd",
+        "AverageVaultd",
+        "AverageMirrord",
+        "ReachRimd",
+        "CloseLikelyGapsd",
+        "ExtractImplantd",
+    )
     assert {steps[name]["extract"] for name in sharing} == {"@extract"}
     assert {step["extract"] for step in refine["refine"]["adjust"]} == {"@extract"}
     shared, closing = refine["refine"]["additions"]
