@@ -60,5 +60,5 @@ def _by_hole(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, ...], dict[st
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two sizes of a hole are of the same one: phantoms are drawn a few voxels otherwise by other processors."""
+    """Whether two sizes are of the same hole: other processors draw a few voxels of a phantom otherwise."""
     return abs(float(one) - float(other)) <= _SAME * abs(float(one))
