@@ -12,7 +12,7 @@ from monai_sparse_refine.errors import InputError
 __all__ = ["read_table", "with_earlier_rows"]
 
 _HOLE = ("test_set", "grid", "case", "kind")
-_SAME = 0.01
+_SAME = 0.03
 
 
 def read_table(path: str | Path) -> list[dict[str, Any]]:
