@@ -18,6 +18,7 @@ from torch import Tensor
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.transforms.ball_closing import closed_by_ball, joined_to, near_both
 from monai_sparse_refine.transforms.implant import ExtractImplant
+from monai_sparse_refine.transforms.probability_threshold import raised_over
 from monai_sparse_refine.volume import as_mask, bounding_box, spacing_of
 
 __all__ = ["CloseLikelyGaps", "CloseLikelyGapsD", "CloseLikelyGapsDict", "CloseLikelyGapsd"]
@@ -99,10 +100,7 @@ class CloseLikelyGaps(Transform):
         raised = self._gaps(plain[0].float().cpu().numpy(), self.gap_threshold, implant, bone, mm)
         if not raised.any():
             return probability
-        # Over the threshold for those who compare with > too.
-        enough = float(np.nextafter(np.float32(self.threshold), np.float32(1)))
-        where = torch.from_numpy(raised)[None].to(plain.device)
-        out = torch.where(where, plain.clamp(min=enough), plain)
+        out = raised_over(plain, raised, threshold=self.threshold)
         return MetaTensor(out, meta=probability.meta) if isinstance(probability, MetaTensor) else out
 
     def _gaps(

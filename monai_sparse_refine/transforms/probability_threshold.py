@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from monai_sparse_refine.errors import InputError
 
-__all__ = ["checked_threshold", "dice_threshold"]
+__all__ = ["checked_threshold", "dice_threshold", "raised_over"]
 
 LOWEST, HIGHEST = 0.4, 0.5
 
@@ -43,6 +44,19 @@ def dice_threshold(probability: Tensor, *, lowest: float = LOWEST, highest: floa
             return following
         threshold = following
     return threshold
+
+
+def raised_over(probability: Tensor, where: np.ndarray, *, threshold: float) -> Tensor:
+    """Probabilities that are over a threshold in the voxels of a mask, for those who compare with > too.
+
+    Args:
+        probability: [1, X, Y, Z].
+        where: boolean array [X, Y, Z].
+        threshold: what is below it there becomes the next larger float32.
+    """
+    enough = float(np.nextafter(np.float32(threshold), np.float32(1)))
+    chosen = torch.from_numpy(where)[None].to(probability.device)
+    return torch.where(chosen, probability.clamp(min=enough), probability)
 
 
 def checked_threshold(threshold: float | Literal["auto"] | None) -> float | Literal["auto"] | None:

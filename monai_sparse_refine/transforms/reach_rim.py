@@ -20,6 +20,7 @@ from monai_sparse_refine.transforms.head import cranial_middle, without_holder
 from monai_sparse_refine.transforms.implant import ExtractImplant
 from monai_sparse_refine.transforms.implant_cleaning import through_wall
 from monai_sparse_refine.transforms.mirror import MirrorImage
+from monai_sparse_refine.transforms.probability_threshold import raised_over
 from monai_sparse_refine.transforms.ras_grid import on_grid_of, on_ras_grid
 from monai_sparse_refine.transforms.vault import vault_of
 from monai_sparse_refine.transforms.vault_surface import InterpolateVault
@@ -134,11 +135,9 @@ class ReachRim(Transform):
                 implant = as_mask(self.extract(completed, defective))
             gaps = self._gaps(candidates, implant, solid, defective, middle)
             least = least_ml * 1000 / float(np.prod(spacing_of(defective)))  # voxels
-            raised = torch.from_numpy(_large(gaps, min(least, _SHARE * int(implant.sum()))))
+            raised = _large(gaps, min(least, _SHARE * int(implant.sum())))
             if raised.any():
-                # Over the threshold for those who compare with > too.
-                enough = float(np.nextafter(np.float32(self.threshold), np.float32(1)))
-                out = torch.where(raised[None].to(out.device), out.clamp(min=enough), out)
+                out = raised_over(out, raised, threshold=self.threshold)
                 implant = None
         if out is plain:
             return probability

@@ -1,9 +1,10 @@
+import numpy as np
 import pytest
 import torch
 
 from monai_sparse_refine.errors import InputError
 from monai_sparse_refine.transforms import dice_threshold
-from monai_sparse_refine.transforms.probability_threshold import checked_threshold
+from monai_sparse_refine.transforms.probability_threshold import checked_threshold, raised_over
 
 
 def _expected_dice(probability: torch.Tensor, threshold: float) -> float:
@@ -37,3 +38,11 @@ def test_what_is_no_threshold_is_refused():
     for threshold in (0, 1, -0.5, "half"):
         with pytest.raises(InputError, match="threshold"):
             checked_threshold(threshold)
+
+
+def test_raised_is_just_over_the_threshold_and_nothing_falls():
+    probability = torch.tensor([0.1, 0.45, 0.8, 0.2]).reshape(1, 4, 1, 1)
+    where = np.array([True, True, True, False]).reshape(4, 1, 1)
+    out = raised_over(probability, where, threshold=0.45).flatten()
+    assert bool((out[:2] > 0.45).all()) and bool((out[:2] < 0.450001).all())
+    assert out[2:].tolist() == probability.flatten()[2:].tolist()
