@@ -35,9 +35,7 @@ def _floor_of_the_cavity() -> Array:
     Returns:
         (3, S, Y): height in mm, cosine of the slope, thickness in mm, every mm, side 0..99, y -109..110.
     """
-    s, y = np.meshgrid(
-        np.arange(100, dtype=np.float32), np.arange(-109, 111, dtype=np.float32), indexing="ij"
-    )
+    s, y = np.meshgrid(np.arange(100.0), np.arange(-109.0, 111.0), indexing="ij")
     # Anterior fossa: the orbital roofs arch upward, the cribriform plate lies lower between them.
     front = -9.0 + 5.0 * bell(s - 26, 16) - 8.0 * bell(s, 9) + 0.10 * (y - 60)
     # Middle fossa: a bowl on each side of the sella, which is a saddle between its two walls.
@@ -192,10 +190,10 @@ class Cranium:
         return np.maximum(np.minimum(right, left), between)
 
     def pores(self, x: Array, y: Array, z: Array, field: CraniumField, table_mm: float) -> Array:
-        """Where the spongy bone between the two tables is too thin for the bone threshold (N,) bool."""
+        """Positive where the spongy bone between the two tables is too thin for the bone threshold (N,)."""
         depth = np.minimum(field.outside - table_mm, field.thickness - field.outside - table_mm)
         threshold = 1.5 - 3.2 * self.porosity - 0.45 * self.patches(y, z, x)
-        return (depth > 0) & (field.vault > 0.3) & (self.diploe(x, y, z) > threshold)
+        return np.minimum(np.minimum(depth, field.vault - 0.3), self.diploe(x, y, z) - threshold)
 
     @staticmethod
     def foramina(x: Array, y: Array, z: Array) -> Array:

@@ -88,5 +88,5 @@ class Head:
             shell = np.flatnonzero((bone < 0) & (brain_case.shell < 0))
             part = type(brain_case)(*(values[shell] for values in brain_case))
             hollow = self.cranium.pores(x[shell], y[shell], z[shell], part, max(_TABLE_MM, closed))
-            bone[shell[hollow]] = 0.1
+            bone[shell] = np.maximum(bone[shell], hollow)
         return bone

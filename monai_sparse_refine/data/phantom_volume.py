@@ -19,6 +19,7 @@ _BLOCK_VOXEL_MM = 1.0  # blocks and bounds are those of this voxel size, so that
 _SLACK = 1.6  # how much faster than a true distance the approximate one may change
 _MARGIN_MM = 10.0
 _CHUNK = 1 << 17  # points at a time: the arrays of one evaluation stay in the cache
+_UNSURE = 0.01  # within this of bone's edge the sign may turn on how a processor rounds single precision
 
 
 def skull_phantom(
@@ -62,11 +63,15 @@ def skull_phantom(
 def _solid(
     head: Head, x: np.ndarray, y: np.ndarray, z: np.ndarray, *, voxel_mm: float, pores: bool
 ) -> np.ndarray:
-    """`Head.solid`, chunk by chunk, for points (N,)."""
+    """`Head.solid`, chunk by chunk, for points (N,): in double precision near 0, so that every processor agrees."""
     result = np.empty(x.size, dtype=np.float32)
     for start in range(0, x.size, _CHUNK):
         part = slice(start, start + _CHUNK)
-        result[part] = head.solid(x[part], y[part], z[part], voxel_mm=voxel_mm, pores=pores)
+        value = head.solid(x[part], y[part], z[part], voxel_mm=voxel_mm, pores=pores)
+        unsure = np.flatnonzero(np.abs(value) < _UNSURE)
+        at = (points[part][unsure].astype(np.float64) for points in (x, y, z))
+        value[unsure] = head.solid(*at, voxel_mm=voxel_mm, pores=pores)
+        result[part] = value
     return result
 
 
